@@ -3,7 +3,8 @@
 A process starts with the rights of its supervisor, imports everything, opens what it needs, then calls `Start.drop`:
 from there on it is a user of its own, cannot gain rights, dies with its parent and dumps no memory. Listening sockets
 come as inherited descriptors by systemd's socket activation (LISTEN_FDS, LISTEN_FDNAMES: sd_listen_fds(3)), readiness
-goes out by sd_notify(3), so units and the supervisor start the same programs the same way.
+goes out by sd_notify(3), so units and the supervisor start the same programs the same way. (The supervisor cannot number
+a child's descriptors from 3 without code between fork and exec: it names their numbers in SEALWARD_FDS.)
 """
 
 from __future__ import annotations
@@ -63,10 +64,14 @@ class Start:
 def inherited() -> dict[str, socket.socket]:
     """The listening sockets this process was started with, by name (sd_listen_fds(3))."""
     count = int(os.environ.pop("LISTEN_FDS", "0"))
-    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-    if count != len([name for name in names if name]):
+    names = [name for name in os.environ.pop("LISTEN_FDNAMES", "").split(":") if name]
+    numbers = [int(number) for number in os.environ.pop("SEALWARD_FDS", "").split(",") if number]
+    numbers = numbers or list(range(FIRST_INHERITED, FIRST_INHERITED + count))
+    if not count == len(names) == len(numbers):
         raise ConfigurationError("LISTEN_FDS and LISTEN_FDNAMES differ", remedy="start the process by `sealward up` or its unit")
-    return {name: socket.socket(fileno=FIRST_INHERITED + n) for n, name in enumerate(names[:count])}
+    for number in numbers:
+        os.set_inheritable(number, False)  # ours alone: a runtime that we start gets no listening socket
+    return {name: socket.socket(fileno=number) for name, number in zip(names, numbers, strict=True)}
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -1,0 +1,215 @@
+"""One journal entry: a clear header with a pseudonym, and the event sealed under its subject's event key.
+
+    entry  = 0x01 ‖ u16be len(header) ‖ header ‖ sealed                     at most 32 KiB
+    header = canonical JSON of {cm?, kid, of?, time}, time cut to the hour, nothing else in clear
+    sealed = Cobblestone-256(key, canonical event padded with spaces to a multiple of 256,
+                             context = "sealward entry v1" 00 origin 00 u64be index ‖ SHA-256(header))
+
+`cm` commits to an admission, a statement or a change: hex SHA-256 of canonical JSON that holds a 32-byte salt. Admission
+and statement are rebuilt from the event, so the two cannot differ. `of` is the index of the admission that an entry
+closes (contracts.md sections 3 and 4; the cipher: C2SP chunked-encryption). Cobblestone draws a random salt a message
+and commits to its key: the index of a torn, dropped entry is used again, so it must not be a nonce.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.exceptions import InvalidTag
+
+from sealward.formats import canonical
+from sealward.formats.event import fit
+from sealward.formats.fault import FormatError
+from sealward.formats.ids import HEX32, KID, hour
+
+Event = dict[str, Any]
+
+
+class Sealed(NamedTuple):
+    """An entry, what it commits to, and on an admission the canonical bytes behind `cm`."""
+
+    entry: bytes
+    cm: str | None
+    admission: bytes | None
+
+
+def seal(
+    event: Event,
+    *,
+    origin: str,
+    index: int,
+    kid: str,
+    key: bytes,
+    random: Callable[[int], bytes] = os.urandom,
+    exp: int | None = None,
+) -> Sealed:
+    """The entry of a valid event at `index`, under the event key `key` (32 bytes) that `kid` names.
+
+    Adds `origin`, `seq`, the salts, and to an admission `exp` (Unix seconds). A closing event says in `link.of` what it
+    closes. Raises FormatError("event") where one of these is missing, or nothing is left to cut from a too large event.
+    """
+    kind = event["type"]
+    event = {**event, "origin": origin, "seq": index}
+    header: Event = {"kid": kid, "time": hour(event["time"])}
+    admission = None
+    if kind == ADMITTED:
+        if exp is None:
+            raise FormatError("event", "an admission expires")
+        event["admission"] = {**event["admission"], "salt": random(32).hex(), "exp": exp}
+        admission = canonical.dumps(admission_of(event))
+        header["cm"] = sha256(admission).hexdigest()
+    else:
+        if kind in OUTCOMES and "refusal" not in event:  # an aggregate has no statement
+            event["statement"] = {**event.get("statement", {}), "salt": random(32).hex()}
+        if (cm := commitment(event)) is not None:
+            header["cm"] = cm
+        if kind in CLOSING:
+            if "of" not in event.get("link", {}):
+                raise FormatError("event", "closes nothing")
+            header["of"] = event["link"]["of"]
+    text = canonical.dumps(event)
+    if len(text) > MAX_EVENT:
+        text = canonical.dumps(fit(event, MAX_EVENT))
+    raw = canonical.dumps(header)
+    cipher = Cobblestone256Encryptor(key, _context(origin, index, raw))
+    sealed = cipher.update(text + b" " * (-len(text) % BLOCK)), cipher.finalize()
+    return Sealed(b"".join((b"\x01", len(raw).to_bytes(2, "big"), raw, *sealed)), header.get("cm"), admission)
+
+
+def header_of(entry: bytes) -> tuple[Event, bytes]:
+    """The clear header and its exact bytes; FormatError("entry" or "header")."""
+    end = 3 + int.from_bytes(entry[1:3], "big")
+    if len(entry) < 3 or entry[0] != 1 or len(entry) < end:  # noqa: PLR2004 - version byte and length
+        raise FormatError("entry", "not an entry of version 1")
+    raw = entry[3:end]
+    try:
+        header: Event = canonical.parse(raw)
+    except FormatError:
+        raise FormatError("header", "not canonical") from None
+    if not isinstance(header, dict) or not _sound(header):
+        raise FormatError("header", "not the members of a header")
+    return header, raw
+
+
+def unseal(entry: bytes, *, origin: str, index: int, key: bytes) -> Event:
+    """The event of the entry at `index`, after every check that ties it to its header.
+
+    Raises FormatError: entry, header, commitment (another key, place or header), seal, padding, event, differs.
+    """
+    header, raw = header_of(entry)
+    if header.get("of", -1) >= index:
+        raise FormatError("header", "closes a later entry")
+    padded = _opened(entry[3 + len(raw) :], key, _context(origin, index, raw))
+    text = padded.rstrip(b" ")
+    if len(padded) % BLOCK or len(padded) > MAX_EVENT or len(padded) - len(text) >= BLOCK:
+        raise FormatError("padding")
+    try:
+        event: Event = canonical.parse(text)
+        closes = event["type"] in CLOSING
+        of = event.get("link", {}).get("of")
+        same = (commitment(event), of, hour(event["time"])) == (header.get("cm"), header.get("of"), header["time"])
+    except (KeyError, TypeError, AttributeError, FormatError):
+        raise FormatError("event", "not canonical, or not an event") from None
+    if not same or closes != ("of" in header):
+        raise FormatError("differs", "sealed event and clear header")
+    return event
+
+
+def commitment(event: Event) -> str | None:
+    """`cm` of the event's entry, hex; None where it commits to nothing."""
+    if event["type"] == ADMITTED:
+        return sha256(canonical.dumps(admission_of(event))).hexdigest()
+    if "statement" in event:
+        return sha256(canonical.dumps(statement_of(event))).hexdigest()
+    change = event.get("change", {})
+    return str(change["digest"]).removeprefix("sha256:") if "salt" in change else None
+
+
+def admission_of(event: Event) -> Event:
+    """What the sidecar and the caller check, rebuilt from a sealed `inference.admitted`."""
+    return {
+        "v": 1,
+        "epoch": event["decision"]["epoch"],
+        "model": event["model"]["digest"],
+        "req": event["link"]["request"],
+        "sub": event["subject"]["id"],
+        **event["admission"],
+    }
+
+
+def statement_of(event: Event) -> Event:
+    """What the caller can check, rebuilt from a sealed event that has one; what is absent is left out."""
+    model = event.get("model", {})
+    bound = {name: model[name] for name in ("id", "digest", "signature_id") if name in model}
+    decision = event.get("decision", {})
+    values = {
+        "v": 1,
+        "request": event.get("link", {}).get("request"),
+        "origin": event["origin"],
+        "outcome": OUTCOMES[event["type"]],
+        "status": event.get("outcome", {}).get("status"),
+        "time": event["time"],
+        "subject": event["subject"]["id"],
+        "model": bound or None,
+        "epoch": decision.get("epoch"),
+        "policy_digest": decision.get("policy_digest"),
+    }
+    return {name: value for name, value in values.items() if value is not None} | event["statement"]
+
+
+class Closings:
+    """The rule of `of` as a verifier without keys sees it: feed every header in order of the log (from index 0)."""
+
+    def __init__(self) -> None:
+        self._closable: set[int] = set()
+
+    def take(self, index: int, header: Event) -> None:
+        """FormatError("of") where an entry closes what is not an earlier, committed, itself not closing, open one."""
+        if "of" in header:
+            if header["of"] not in self._closable:
+                raise FormatError("of", f"entry {index} closes {header['of']}")
+            self._closable.remove(header["of"])
+        elif "cm" in header:
+            self._closable.add(index)
+
+
+def _sound(header: Event) -> bool:
+    cm, of = header.get("cm", ""), header.get("of", 0)
+    return (
+        header.keys() - {"cm", "of"} == {"kid", "time"}
+        and all(isinstance(value, str) for name, value in header.items() if name != "of")
+        and KID.fullmatch(header["kid"]) is not None
+        and HOUR.fullmatch(header["time"]) is not None
+        and ("cm" not in header or HEX32.fullmatch(cm) is not None)
+        and type(of) is int
+        and of >= 0
+        and ("of" not in header or "cm" in header)
+    )
+
+
+def _opened(sealed: bytes, key: bytes, context: bytes) -> bytes:
+    cipher, step = Cobblestone256Decryptor(key, context), "commitment"
+    try:
+        start = cipher.update(sealed[:PREFIX])
+        step = "seal"
+        return start + cipher.update(sealed[PREFIX:]) + cipher.finalize()
+    except InvalidTag:
+        raise FormatError(step) from None
+
+
+def _context(origin: str, index: int, header: bytes) -> bytes:
+    return b"".join((b"sealward entry v1\x00", origin.encode(), b"\x00", index.to_bytes(8, "big"), sha256(header).digest()))
+
+
+ADMITTED = "inference.admitted"
+CLOSING = frozenset({"inference.completed", "inference.aborted"})
+OUTCOMES = {"inference.completed": "completed", "inference.denied": "denied", "inference.aborted": "aborted"}
+MAX_EVENT = 32_000
+BLOCK = 256
+PREFIX = 56  # Cobblestone's salt and commitment
+HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00Z", re.ASCII)

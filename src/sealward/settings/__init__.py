@@ -1,0 +1,326 @@
+"""`sealward.yaml`: one frozen type, and every fault of the file at once with its line (contracts.md section 10).
+
+Unknown keys are errors with a suggestion; what is not built yet is refused in these words, never accepted in silence.
+No setting holds a secret: keys and passwords are named by `*_file`. Relative paths start at the deployment's folder.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from sealward.errors import ConfigurationError
+from sealward.settings.file import Fault, SettingsError, faults_of, read
+
+
+class Address(NamedTuple):
+    """Where a door listens; port 0 lets the system choose (the supervisor's status names the port)."""
+
+    host: str
+    port: int
+
+
+class Section(BaseModel):
+    """Closed and frozen: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _seconds(value: object) -> object:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError("duration", "write a duration such as 30s, 5m, 12h or 90d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _address(value: object) -> object:
+    if isinstance(value, Address):
+        return value
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\s]+)):([0-9]{1,5})", value) if isinstance(value, str) else None
+    if match is None or int(match[3]) > 65535:  # noqa: PLR2004 - the last port
+        raise PydanticCustomError("address", 'write an address and a port, such as "127.0.0.1:8443" or "[::1]:8443"')
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _at_home(value: Path, info: ValidationInfo) -> Path:
+    home: Path = (info.context or {}).get("home", Path())
+    return home / value
+
+
+def _is_local(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path.startswith("/") and not parts.netloc
+    host = parts.hostname or ""
+    if parts.scheme not in {"http", "https"} or not host:
+        return False
+    return host == "localhost" or (re.fullmatch(r"[0-9a-f.:]+", host) is not None and ipaddress.ip_address(host).is_loopback)
+
+
+def _only(*now: object) -> BeforeValidator:
+    """What is built: these values. Anything else is in the contract, but not in this version."""
+
+    def check(value: object) -> object:
+        if value not in now:
+            words = "".join(f" or write {word}" for word in now if isinstance(word, str | int))
+            raise PydanticCustomError("not_built", "not built yet; leave it out{words}", {"words": words})
+        return value
+
+    return BeforeValidator(check)
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[smhd]$"})]
+Listen = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
+File = Annotated[Path, AfterValidator(_at_home)]
+Count = Annotated[StrictInt, Field(ge=1, le=2**53 - 1)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,119}$")]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Workers = Annotated[
+    StrictInt,
+    Field(ge=1, le=64),
+    BeforeValidator(lambda value: min(64, len(os.sched_getaffinity(0))) if value == "auto" else value),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 64}]}),
+]
+Later = Annotated[None, _only(None)]
+
+
+class Door(Section):
+    """One listener. Without files of its own it uses the deployment's certificate."""
+
+    listen: Listen
+    certificate_file: File | None = None
+    key_file: File | None = None
+    client_ca_file: Later = None
+    workers: Workers = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+
+class Doors(Section):
+    """`names`: host names beyond localhost under which the doors are reached (certificate and Host header)."""
+
+    inference: Door = Door(listen=Address("127.0.0.1", 8443))
+    management: Door = Door(listen=Address("127.0.0.1", 9443))
+    names: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.inference.listen == self.management.listen and self.inference.listen.port:
+            raise PydanticCustomError("same_address", "inference and management listen on the same address")
+        return self
+
+
+class Runtime(Section):
+    """What serves a model: started by the sidecar (`start`), or by others (`url`: loopback or `unix:/path`)."""
+
+    kind: Annotated[Literal["llamacpp", "openai", "ollama"], _only("llamacpp", "openai")] = "llamacpp"
+    start: Literal["xllamacpp"] | None = None
+    url: str | None = None
+    sidecar: Annotated[Literal["local"], _only("local")] = "local"
+    context: Count = 4096
+    slots: Annotated[StrictInt, Field(ge=1, le=64)] = 2
+    threads: Annotated[StrictInt, Field(ge=1, le=256)] = 1
+    danger_direct: StrictBool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.start is None) == (self.url is None):
+            raise PydanticCustomError("one_way", "give either `start` or `url`")
+        if self.start and self.kind != "llamacpp":
+            raise PydanticCustomError("start_kind", "`start: xllamacpp` is for `kind: llamacpp`")
+        if self.url and not self.danger_direct and not _is_local(self.url):
+            raise PydanticCustomError("not_local", "`url` must be on loopback or unix:/path; other hosts need a sidecar there")
+        return self
+
+
+class Model(Section):
+    """One model, by its id. `weights` is hashed when the sidecar starts; without it the digest proves nothing."""
+
+    runtime: Runtime
+    weights: File | None = None
+    max_output: Count = 1024
+    capture: Annotated[Literal["none", "digest", "body"], _only("none", "digest")] = "digest"
+    prefix_cache: Annotated[Literal["off", "subject", "shared"], _only("off")] = "off"
+    aliases: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _weights_to_start(self) -> Self:
+        if self.runtime.start and self.weights is None:
+            raise PydanticCustomError("weights", "`runtime.start` needs `weights`")
+        return self
+
+
+class ApiKeys(Section):
+    """How long a key lives at most, and how long before its end it is warned of."""
+
+    max_age: Seconds = 90 * 86400
+    warn: Seconds = 14 * 86400
+
+
+class Identity(Section):
+    """Who may ask. There is no anonymous mode."""
+
+    environment: Literal["live", "test"] = "live"
+    local_admin: StrictBool = True
+    apikey: ApiKeys = ApiKeys()
+    issuers: Annotated[tuple[()], _only((), [])] = ()
+    saml: Later = None
+
+
+class Limit(Section):
+    """What one subject, key, group or model may use."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    tokens_per_day: Count | None = None
+    concurrent: Count | None = None
+
+
+class Inspection(Section):
+    """What is looked for in prompts and replies."""
+
+    prompt: Annotated[Literal["off", "observe", "flag", "redact", "block"], _only("off")] = "off"
+    reply: Annotated[Literal["off", "observe", "flag", "redact", "block"], _only("off")] = "off"
+    on_failure: Literal["closed"] = "closed"
+
+
+class Journal(Section):
+    """`origin` is the log's name for ever: its key and every entry carry it."""
+
+    origin: Annotated[str, Field(pattern=r"^[!-*,-~]{1,128}$")]
+    witnesses: Annotated[tuple[()], _only((), [])] = ()
+    retention: Later = None
+
+
+class Provider(Section):
+    """Who holds the key-encryption keys."""
+
+    kind: Annotated[Literal["file"], _only("file")] = "file"
+
+
+class Keyring(Section):
+    """`lease`: how long a purpose key serves before the provider is asked again."""
+
+    provider: Provider = Provider()
+    lease: Annotated[Seconds, Field(ge=1, le=86400)] = 300
+
+
+class Observe(Section):
+    """Record violations and serve, until the date."""
+
+    observe: dt.date
+
+
+Mode = Annotated[
+    Annotated[Literal["enforce"], Tag("enforce")] | Annotated[Observe, Tag("observe")],
+    Discriminator(lambda value: "observe" if isinstance(value, dict | Observe) else "enforce"),
+]
+
+
+class Modes(Section):
+    """Adopt first, enforce with a date (contracts.md section 8)."""
+
+    model_signatures: Mode = "enforce"
+    inspection: Mode = "enforce"
+    network: Mode = "enforce"
+
+    @field_validator("*")
+    @classmethod
+    def _soon(cls, mode: Literal["enforce"] | Observe, info: ValidationInfo) -> Literal["enforce"] | Observe:
+        today = (info.context or {}).get("today")
+        if isinstance(mode, Observe) and today and mode.observe > today + dt.timedelta(days=MAX_OBSERVE_DAYS):
+            raise PydanticCustomError("too_far", "the date is more than {days} days ahead", {"days": MAX_OBSERVE_DAYS})
+        return mode
+
+
+class Refusals(Section):
+    """Buckets of recorded refusals (contracts.md section 5): a burst, then so many a second; `sources` bounds the table."""
+
+    burst: Count = 20
+    per_second: Count = 1
+    anonymous_per_second: Count = 200
+    proven_per_second: Count = 200
+    sources: Count = 10_000
+
+
+class Settings(Section):
+    """The whole file. `home` is the folder that holds it."""
+
+    version: Annotated[Literal[1], _only(1)]
+    home: Path
+    instance: Id = "local"
+    doors: Doors = Doors()
+    models: dict[Id, Model] = Field(default_factory=dict)
+    identity: Identity = Identity()
+    limits: dict[Annotated[str, Field(pattern=r"^(default|(subject|key|group|model):[A-Za-z0-9].{0,119})$")], Limit] = Field(
+        default_factory=lambda: {"default": Limit(requests_per_minute=600, tokens_per_minute=200_000, concurrent=32)}
+    )
+    inspection: Inspection = Inspection()
+    journal: Journal
+    keyring: Keyring = Keyring()
+    modes: Modes = Modes()
+    refusals: Refusals = Refusals()
+
+    @model_validator(mode="after")
+    def _names_apart(self) -> Self:
+        names = [*self.models, *(alias for model in self.models.values() for alias in model.aliases)]
+        if len(names) != len(set(names)):
+            raise PydanticCustomError("names", "two models share a name or alias")
+        return self
+
+    @classmethod
+    def load(cls, home: Path, today: dt.date | None = None) -> Settings:
+        """The settings of the deployment in `home`. SettingsError names every fault; ConfigurationError: there is no file."""
+        file = home / FILE
+        try:
+            text = file.read_text("utf-8")
+        except FileNotFoundError as error:
+            remedy = "give the deployment's folder by --home or SEALWARD_HOME, or make one: `sealward init DIR`"
+            raise ConfigurationError(f"no {FILE} in {home}", remedy=remedy) from error
+        except UnicodeDecodeError as error:
+            raise SettingsError(file, [Fault("", 0, "not UTF-8")]) from error
+        return cls.parse(text, file, today or dt.datetime.now(dt.UTC).date())
+
+    @classmethod
+    def parse(cls, text: str, file: Path, today: dt.date) -> Settings:
+        """The settings in `text`, which stands in `file`."""
+        value, lines = read(text, file)
+        home = file.parent.resolve()
+        if "home" in value and Path(str(value["home"])).resolve() != home:
+            raise SettingsError(file, [Fault("home", lines.get(("home",), 0), f"this file's folder is the home: {home}")])
+        try:
+            return cls.model_validate(value | {"home": home}, context={"home": home, "today": today})
+        except ValidationError as error:
+            raise SettingsError(file, faults_of(error.errors(include_input=False, include_url=False), cls, lines)) from error
+
+    @classmethod
+    def schema_of_file(cls) -> dict[str, Any]:
+        """The JSON Schema of `sealward.yaml`, for editors."""
+        schema = cls.model_json_schema()
+        schema["required"].remove("home")
+        return schema
+
+
+FILE = "sealward.yaml"
+MAX_OBSERVE_DAYS = 90

@@ -1,0 +1,1 @@
+"""The request path: door, recorder and sidecar, and what they share."""

@@ -159,7 +159,7 @@ def statement_of(event: Event) -> Event:
         "epoch": decision.get("epoch"),
         "policy_digest": decision.get("policy_digest"),
     }
-    return {name: value for name, value in values.items() if value is not None} | event["statement"]
+    return {**{name: value for name, value in values.items() if value is not None}, **event["statement"]}
 
 
 class Closings:

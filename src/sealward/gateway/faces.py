@@ -6,22 +6,15 @@ his, reads the same (attack catalogue, class C). What a runtime said is replaced
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import orjson
 
 from sealward.errors import Reason, Refused
 
 Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Family(StrEnum):
-    """Whose shape an answer has: decided by the route, also for 401 and 404."""
-
-    OPENAI = "openai"
-    PROBLEM = "problem"
-    """RFC 9457, on the management door."""
 
 
 class Face(NamedTuple):
@@ -32,39 +25,52 @@ class Face(NamedTuple):
     body: bytes
 
 
-def answer(family: Family, refused: Refused) -> Face:
-    """The answer before a stream has begun. A reason of status 0 has none: its connection just ends."""
-    headers: Headers = (
-        (b"content-type", b"application/json" if family is Family.OPENAI else b"application/problem+json"),
-        (b"cache-control", b"no-store"),
-    )
+def answer(family: str, refused: Refused) -> Face:
+    """The answer before a stream has begun; `family` is the route's. A reason of status 0 has none: its connection just ends."""
+    shape = FAMILIES[family]
+    headers: Headers = ((b"content-type", shape.content_type), (b"cache-control", b"no-store"))
     if refused.status == UNAUTHORIZED:
         missing = refused.reason in {Reason.CREDENTIAL_MISSING, Reason.PASS_MISSING}
         headers += ((b"www-authenticate", b"Bearer" if missing else b'Bearer error="invalid_token"'),)
     elif refused.status in {TOO_MANY, UNAVAILABLE}:
         headers += ((b"retry-after", RETRY_AFTER.get(refused.reason, b"1")),)
-    return Face(refused.status, headers, _error(family, refused))
+    return Face(refused.status, headers, orjson.dumps(shape.error(refused)))
 
 
-def in_stream(family: Family, refused: Refused) -> bytes:
-    """The last thing in a stream that is cut: no `[DONE]` follows it. Families without streams have none."""
-    return b"data: " + _error(family, refused) + b"\n\n" if family is Family.OPENAI else b""
+def in_stream(family: str, refused: Refused) -> bytes:
+    """The last thing in a stream that is cut: no `[DONE]` follows it. Empty for families without streams."""
+    shape = FAMILIES[family]
+    return shape.event % orjson.dumps(shape.error(refused)) if shape.event else b""
 
 
-def _error(family: Family, refused: Refused) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one family tells an error. `event` frames it inside a stream."""
+
+    content_type: bytes
+    error: Callable[[Refused], dict[str, Any]]
+    event: bytes = b""
+
+
+def _openai(refused: Refused) -> dict[str, Any]:
     row = refused.row
-    field = refused.detail if refused.reason is Reason.BODY_FIELD else None  # a name of our own table
-    if family is Family.OPENAI:
-        return orjson.dumps({"error": {"message": row.message, "type": row.kind, "param": field, "code": row.code}})
-    problem = {
-        "type": "about:blank",
-        "title": row.message,
-        "status": refused.status,
-        "code": PROBLEM_CODES.get(row.code, row.code),
-    }
-    return orjson.dumps(problem | {"field": field} if field else problem)
+    return {"error": {"message": row.message, "type": row.kind, "param": _field(refused), "code": row.code}}
 
 
+def _problem(refused: Refused) -> dict[str, Any]:
+    """RFC 9457."""
+    code = {"permission_denied": "access_denied", "invalid_api_key": "unauthenticated"}.get(refused.row.code, refused.row.code)
+    return {"type": "about:blank", "title": refused.row.message, "status": refused.status, "code": code}
+
+
+def _field(refused: Refused) -> str | None:
+    """A name of our own field tables: the only detail that leaves the house."""
+    return refused.detail if refused.reason is Reason.BODY_FIELD else None
+
+
+FAMILIES: Mapping[str, Shape] = {
+    "openai": Shape(b"application/json", _openai, b"data: %b\n\n"),
+    "admin": Shape(b"application/problem+json", _problem),
+}
 UNAUTHORIZED, TOO_MANY, UNAVAILABLE = 401, 429, 503
 RETRY_AFTER = {Reason.LIMIT_REQUESTS: b"10", Reason.LIMIT_TOKENS: b"10", Reason.LIMIT_BUDGET: b"3600"}
-PROBLEM_CODES = {"permission_denied": "access_denied", "invalid_api_key": "unauthenticated"}

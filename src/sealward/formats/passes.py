@@ -24,6 +24,7 @@ from sealward.formats.b64 import b64url, unb64url
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import DIGEST, HEX32, ID, ULID
 from sealward.formats.merkle import leaf_hash, root_from_inclusion
+from sealward.formats.note import Verifier
 
 
 def promises(origin: str, first: int, batch: Sequence[tuple[bytes, bytes]], key: Ed25519PrivateKey) -> list[bytes]:
@@ -81,6 +82,11 @@ class Log:
     def __init__(self, origin: str, key: Ed25519PublicKey) -> None:
         self._origin, self._key = origin, key
         self._seen: dict[bytes, None] = {}
+
+    @classmethod
+    def of(cls, verifier: Verifier) -> Log:
+        """From the Ed25519 key that also signs the checkpoints."""
+        return cls(verifier.name, Ed25519PublicKey.from_public_bytes(verifier.public))
 
     def check_promise(self, index: int, leaf: bytes, cm: bytes, promise: bytes) -> None:
         """The log promised this leaf and commitment at this index. FormatError: length, range, steps, signature."""

@@ -51,14 +51,21 @@ class Start:
             os.setresuid(self.user.uid, self.user.uid, self.user.uid)
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
         _prctl(PR_SET_DUMPABLE, 0)
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        die_with_parent(int(os.environ.pop("SEALWARD_SUPERVISOR", os.getppid())))
 
     def ready(self) -> None:
         """READY=1 to whoever started us (sd_notify)."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         if address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-                notifier.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier, socket_address(Path(address)) as short:
+                notifier.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else short)
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGTERM for this process when `parent` ends, also when it ended just now. A fork clears it: workers ask again."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(0)
 
 
 def inherited() -> dict[str, socket.socket]:

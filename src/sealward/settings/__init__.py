@@ -265,11 +265,10 @@ class Refusals(Section):
 
 
 class Settings(Section):
-    """The whole file. `home` is the folder that holds it."""
+    """The whole file. `home` is the folder it was read from; relative paths start where it lies (it may be a link)."""
 
     version: Annotated[Literal[1], _only(1)]
     home: Path
-    instance: Id = "local"
     doors: Doors = Doors()
     models: dict[Id, Model] = Field(default_factory=dict)
     identity: Identity = Identity()
@@ -306,11 +305,11 @@ class Settings(Section):
     def parse(cls, text: str, file: Path, today: dt.date) -> Settings:
         """The settings in `text`, which stands in `file`."""
         value, lines = read(text, file)
-        home = file.parent.resolve()
-        if "home" in value and Path(str(value["home"])).resolve() != home:
-            raise SettingsError(file, [Fault("home", lines.get(("home",), 0), f"this file's folder is the home: {home}")])
+        folder = file.resolve().parent
+        if "home" in value and Path(str(value["home"])).resolve() != folder:
+            raise SettingsError(file, [Fault("home", lines.get(("home",), 0), f"this file's folder is the home: {folder}")])
         try:
-            return cls.model_validate(value | {"home": home}, context={"home": home, "today": today})
+            return cls.model_validate(value | {"home": file.parent}, context={"home": folder, "today": today})
         except ValidationError as error:
             raise SettingsError(file, faults_of(error.errors(include_input=False, include_url=False), cls, lines)) from error
 

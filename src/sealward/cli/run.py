@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from sealward.cli.log import log_to_stderr
 from sealward.cli.output import Output, shared_options
 from sealward.errors import ConfigurationError
 from sealward.process import Start, User, inherited
@@ -24,6 +25,7 @@ from sealward.process import Start, User, inherited
 def run(role: str, home: Path, out: Output) -> None:
     """Be one process of the deployment."""
     del out
+    log_to_stderr(role)
     importlib.import_module(MAINS[role]).main(start_of(role, home, os.environ))
 
 

@@ -19,6 +19,7 @@ from sealward.formats.fault import FormatError
 from sealward.formats.frames import Frames, frame
 from sealward.formats.heartbeat import Heartbeat, sign_heartbeat
 from sealward.formats.snapshot import GENESIS, Delta, Point, Snapshot, sign_delta, sign_snapshot
+from sealward.gateway import follower as follower_module
 from sealward.gateway.follower import Follower
 from sealward.gateway.view import View
 from shared import case_name, vector
@@ -308,8 +309,9 @@ def test_a_follower_fetches_hears_and_tells(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_delta_asks_a_nonce_at_once(tmp_path: Path) -> None:
-    """Not at the next turn two seconds later."""
+def test_a_delta_asks_a_nonce_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the next turn, which never comes here."""
+    monkeypatch.setattr(follower_module, "EVERY_S", 1000.0)
 
     async def story() -> None:
         signer = FakeSigner()
@@ -325,8 +327,9 @@ def test_a_delta_asks_a_nonce_at_once(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_follower_that_is_too_far_behind_fetches_the_whole(tmp_path: Path) -> None:
-    """Also after the connection was lost: it connects again by itself."""
+def test_a_follower_that_is_too_far_behind_fetches_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after the connection was lost: it connects again by itself, and asks at once."""
+    monkeypatch.setattr(follower_module, "EVERY_S", 1000.0)
 
     async def story() -> None:
         signer = FakeSigner()

@@ -28,7 +28,7 @@ class Collector:
 
     __slots__ = ("_calls", "_held", "_read", "_spoiled", "_streamed", "_texts", "finish_reasons", "usage")
 
-    def __init__(self, family: str, *, streamed: bool) -> None:
+    def __init__(self, family: str, streamed: bool) -> None:
         self._read, self._streamed = READERS[family], streamed
         self._texts: dict[int, _Text] = {}
         self._calls: dict[tuple[int, int], _Call] = {}
@@ -233,8 +233,9 @@ def _embeddings(seen: Collector, document: Document) -> None:
 def _parse(data: bytes) -> Document:
     """A JSON object in which the objects that are arguments stay the text they were."""
     try:
-        orjson.loads(data)  # strict: no surrogates, no second encoding
-        value, _ = _value(data.decode().strip(), 0, "", MAX_DEPTH)
+        value = orjson.loads(data)  # strict: no surrogates, no second encoding
+        if any(name in data for name in ARGUMENTS):
+            value, _ = _value(data.decode().strip(), 0, "", MAX_DEPTH)
     except (ValueError, IndexError):
         raise FormatError("malformed") from None
     if type(value) is not dict:
@@ -272,6 +273,7 @@ GATHERED = 256
 MAX_DEPTH = 16  # deeper than any family puts its calls
 EMPTY = sha256().hexdigest()
 AS_IT_STANDS = frozenset({"arguments", "input"})
+ARGUMENTS = (b"arguments", b"input")
 _NOTHING: Document = {}
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"[ \t\r\n]*[,:]?[ \t\r\n]*")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from sealward.errors import Reason, Refused
 from sealward.formats.fault import FormatError
 from sealward.formats.note import ED25519, Verifier
@@ -80,7 +78,7 @@ def _log_of(vkey: str) -> Log | None:
         verifier = Verifier.parse(vkey)
     except FormatError:
         return None
-    return Log(verifier.name, Ed25519PublicKey.from_public_bytes(verifier.public)) if verifier.kind == ED25519 else None
+    return Log.of(verifier) if verifier.kind == ED25519 else None
 
 
 SERVED = frozenset({"approved", "deployed"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -98,4 +97,35 @@ def test_paths_are_those_of_the_specification() -> None:
     """Groups of three digits, all but the last with an x."""
     assert tiles.tile_path(0, 1_234_067) == "tile/0/x001/x234/067"
     assert tiles.tile_path("entries", 273, 112) == "tile/entries/273.p/112"
-    assert Path(tiles.bundle_of(69_999, 70_000)) == Path("tile/entries/273.p/112")
+    assert tiles.tile_path("entries", 1000) == "tile/entries/x001/000"
+
+
+def test_proofs_come_out_of_tiles() -> None:
+    """Every part of the tree that a proof needs, at a size with partial tiles on two levels."""
+    edge, files = tiles.Edge(), dict[str, bytes]()
+    leaves = [merkle.leaf_hash(_entry(index)) for index in range(1000)]
+    for index, leaf in enumerate(leaves):
+        edge.append(_entry(index), leaf)
+    root = _publish(edge, files).root
+    tree = tiles.TileTree(1000, files.__getitem__)
+    for index in (0, 1, 255, 256, 511, 767, 768, 998, 999):
+        proof = merkle.inclusion_proof(index, 1000, tree.mth)
+        assert merkle.root_from_inclusion(index, 1000, leaves[index], proof) == root
+    for old in (1, 255, 256, 257, 768, 999):
+        old_root = merkle.subtree_root(leaves[:old])
+        merkle.check_consistency(old, 1000, old_root, root, merkle.consistency_proof(old, 1000, tree.mth))
+
+
+def test_a_full_tile_stands_in_for_a_partial_one() -> None:
+    """A reader with an older checkpoint finds its hashes after the partial file is gone."""
+    files = {"tile/0/000": b"full", "tile/0/001.p/3": b"part"}
+
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise FileNotFoundError(name)
+        return files[name]
+
+    assert tiles.read_tile(read, 0, 0, 200) == b"full"
+    assert tiles.read_tile(read, 0, 1, 259) == b"part"
+    with pytest.raises(FileNotFoundError):
+        tiles.read_tile(read, 0, 1, 258)

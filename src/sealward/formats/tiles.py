@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sealward.formats.fault import FormatError
-from sealward.formats.merkle import HASH, fold, peaks_of, subtree_root
+from sealward.formats.merkle import HASH, fold, node_hash, peaks_of, subtree_root
+
+Read = Callable[[str], bytes]  # a file below the prefix; FileNotFoundError
 
 
 def tile_path(level: int | str, n: int, width: int = 256) -> str:
@@ -54,11 +56,15 @@ def unbundle(data: bytes, count: int | None = None) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A tree as it is made public: its size and root, and the files that earlier publications did not have."""
+    """A tree as it is made public: its size and root, and the files that settled publications did not have.
+
+    The first `full` files are complete ones, which never change; the others belong to this size.
+    """
 
     size: int
     root: bytes
     files: tuple[tuple[str, bytes], ...]
+    full: int
 
 
 class Edge:
@@ -84,8 +90,8 @@ class Edge:
 
     def take(self) -> Callable[[], Publication]:
         """What is to be published now. Taking is quick; the call that makes the bytes may run elsewhere."""
-        due, self._due = self._due, []
-        due = due + [
+        full = len(self._due)
+        due = self._due + [
             (tile_path(level, self.size >> 8 * (level + 1), len(tile)), list(tile))
             for level, tile in enumerate(self._levels)
             if tile
@@ -97,16 +103,20 @@ class Edge:
         def make() -> Publication:
             root = fold([peak for tile in levels for peak in peaks_of(tile)])
             files = tuple((name, bundle(parts) if name.startswith("tile/entries/") else b"".join(parts)) for name, parts in due)
-            return Publication(size, root, files)
+            return Publication(size, root, files, full)
 
         return make
 
+    def settle(self, made: Publication) -> None:
+        """What was taken is public."""
+        del self._due[: made.full]
+
     def forget(self) -> None:
-        """The full files so far are public already."""
+        """Everything so far is public already."""
         self._due = []
 
     @classmethod
-    def restore(cls, size: int, published: int, read: Callable[[str], bytes]) -> Edge:
+    def restore(cls, size: int, published: int, read: Read) -> Edge:
         """The edge at `size`, out of the files of a checkpoint of `published` >= `size` entries.
 
         The caller must compare a root with a signed one before it believes the result.
@@ -116,13 +126,13 @@ class Edge:
         level = 0
         while count := size >> 8 * level:
             held = count & 255
-            tile = read(_covering(level, count >> 8, published >> 8 * level)) if held else b""
+            tile = read_tile(read, level, count >> 8, published >> 8 * level) if held else b""
             if len(tile) < held * HASH:
                 raise FormatError("bundle", "a tile is short")
             edge._levels[level:] = [[tile[at : at + HASH] for at in range(0, held * HASH, HASH)]]
             level += 1
         if size & 255:
-            edge._entries = unbundle(read(_covering("entries", size >> 8, published)))[: size & 255]
+            edge._entries = unbundle(read_tile(read, "entries", size >> 8, published))[: size & 255]
             if len(edge._entries) != size & 255:
                 raise FormatError("bundle", "is short")
         return edge
@@ -138,13 +148,39 @@ class Edge:
             self._push(level + 1, subtree_root(tile))
 
 
-def bundle_of(index: int, published: int) -> str:
-    """Name of the bundle that holds entry `index` in a log whose checkpoint has `published` entries."""
-    return _covering("entries", index >> 8, published)
+class TileTree:
+    """Roots of any part of a published tree of `size` entries, out of its tiles; FormatError("bundle") for a short one."""
+
+    def __init__(self, size: int, read: Read) -> None:
+        self._size, self._read = size, read
+
+    def mth(self, start: int, end: int) -> bytes:
+        """MTH(D[start:end]) for what proofs are made of: a complete subtree, or the tree's right end."""
+        width = end - start
+        if width & (width - 1) or start % width:
+            split = start + (1 << (width - 1).bit_length() - 1)
+            return node_hash(self.mth(start, split), self.mth(split, end))
+        level = (width.bit_length() - 1) // 8
+        first, count = start >> 8 * level, width >> 8 * level
+        tile = read_tile(self._read, level, first >> 8, self._size >> 8 * level)
+        at = (first & 255) * HASH
+        if len(tile) < at + count * HASH:
+            raise FormatError("bundle", "a tile is short")
+        return subtree_root([tile[i : i + HASH] for i in range(at, at + count * HASH, HASH)])
 
 
-def _covering(level: int | str, n: int, count: int) -> str:
-    return tile_path(level, n, min(WIDTH, count - n * WIDTH))
+def read_tile(read: Read, level: int | str, n: int, count: int) -> bytes:
+    """Tile `n` of a level of `count` hashes, at least what belongs to them; FileNotFoundError.
+
+    A partial file may have been replaced by the full one since its checkpoint.
+    """
+    width = min(WIDTH, count - n * WIDTH)
+    try:
+        return read(tile_path(level, n, width))
+    except FileNotFoundError:
+        if width == WIDTH:
+            raise
+        return read(tile_path(level, n))
 
 
 def _index_path(n: int) -> str:

@@ -1,0 +1,166 @@
+"""Reading a journal: every durable entry, opened where its key still exists. Takes no lock and writes nothing.
+
+It may run beside a writer: bundles are taken up to where the segments begin, then the segments, whose last batch may be torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sealward.errors import IntegrityError
+from sealward.events import Event
+from sealward.formats import canonical
+from sealward.formats.b64 import b64
+from sealward.formats.entry import header_of, statement_of, unseal
+from sealward.formats.fault import FormatError
+from sealward.formats.ids import hour, rfc3339, ulid_time_ms
+from sealward.formats.merkle import inclusion_proof
+from sealward.formats.note import Checkpoint, Verifier, open_checkpoint
+from sealward.formats.proof import Proof
+from sealward.formats.tiles import WIDTH, TileTree, read_tile, unbundle
+from sealward.journal.durable import Disk
+from sealward.journal.keys import SubjectKeys
+from sealward.journal.log import SEGMENTS
+from sealward.journal.segments import batches
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as its reader sees it; `event` is None where the subject was erased."""
+
+    index: int
+    entry: bytes
+    header: dict[str, Any]
+    event: Event | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line of `journal export`."""
+        if self.event is None:
+            return {"index": self.index, "erased": True, "header": self.header}
+        return {"index": self.index, "event": self.event}
+
+
+class Reader:
+    """One journal. Damage is an IntegrityError("journal_damaged")."""
+
+    def __init__(self, disk: Disk, log: Verifier, keys: SubjectKeys | None = None) -> None:
+        self._disk, self._log, self._keys = disk, log, keys
+
+    def checkpoint(self) -> tuple[Checkpoint, bytes]:
+        """The published state and the note that says so."""
+        note = self._disk.read("checkpoint")
+        try:
+            return open_checkpoint(note, self._log)[0], note
+        except FormatError as error:
+            raise IntegrityError("journal_damaged", str(error)) from error
+
+    def entries(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(index, entry) of every durable entry from `start` on, also those younger than the checkpoint."""
+        index = start
+        while True:
+            segments = self._segments()  # before the checkpoint: what is dropped later, bundles hold by then
+            try:
+                for found, entry in self._entries(index, segments):
+                    yield found, entry
+                    index = found + 1
+            except FileNotFoundError as error:
+                if segments == self._segments():
+                    raise IntegrityError("journal_damaged", f"a file from entry {index} on is missing: {error}") from None
+            else:
+                return
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """The same, opened."""
+        for index, entry in self.entries(start):
+            yield self.row(index, entry)
+
+    def row(self, index: int, entry: bytes) -> Row:
+        """One entry, opened where its key still exists."""
+        try:
+            header, _ = header_of(entry)
+            found = self._keys.key(header["kid"]) if self._keys else None
+            event = unseal(entry, origin=self._log.name, index=index, key=found.key) if found else None
+        except FormatError as error:
+            raise IntegrityError("journal_damaged", f"entry {index}: {error}") from error
+        return Row(index, entry, header, event)
+
+    def entry(self, index: int) -> bytes:
+        """One durable entry; KeyError where there is none."""
+        for found, entry in self.entries(index):
+            if found == index:
+                return entry
+            break
+        raise KeyError(index)
+
+    def proof(self, index: int, published: tuple[Checkpoint, bytes] | None = None) -> Proof:
+        """Its place in the published log; KeyError where the checkpoint does not cover it."""
+        checkpoint, note = published or self.checkpoint()
+        if not 0 <= index < checkpoint.size:
+            raise KeyError(index)
+        tree = TileTree(checkpoint.size, self._disk.read)
+        try:
+            return Proof(index, tuple(inclusion_proof(index, checkpoint.size, tree.mth)), note)
+        except (FileNotFoundError, FormatError) as error:
+            raise IntegrityError("journal_damaged", f"tiles: {error}") from error
+
+    def find(self, request: str, *, everywhere: bool = False) -> Row | None:
+        """The entry that ended `request` (completed, aborted, or denied); None where there is none.
+
+        Costs the entries since the hour of the request's ULID; `everywhere` costs all of them and trusts no clock.
+        """
+        start = 0 if everywhere else self._first_of(hour(rfc3339(ulid_time_ms(request) * 1000)))
+        for index, entry in self.entries(start):
+            if "cm" in header_of(entry)[0]:
+                row = self.row(index, entry)
+                if row.event and "statement" in row.event and row.event["link"].get("request") == request:
+                    return row
+        return None
+
+    def receipt(self, row: Row) -> str | None:
+        """The receipt of a row from `find` (contracts.md section 3); None until a checkpoint covers it."""
+        if row.event is None:
+            raise KeyError(row.index)
+        published = self.checkpoint()
+        if row.index >= published[0].size:
+            return None
+        parts = {"statement": statement_of(row.event), "entry": b64(row.entry), "proof": self.proof(row.index, published).text}
+        return canonical.dumps(parts).decode()
+
+    def _entries(self, start: int, segments: list[int]) -> Iterator[tuple[int, bytes]]:
+        size = self._published()
+        until = segments[0] if segments else size
+        for n in range(start // WIDTH, -(-until // WIDTH)):
+            yield from ((i, entry) for i, entry in enumerate(self._bundle(n, size), n * WIDTH) if start <= i < until)
+        for first, following in zip(segments, [*segments[1:], None], strict=True):
+            if following is None or start < following:
+                index = first
+                for entries, _ in batches(self._disk.read(f"{SEGMENTS}/{first:020d}.seg"), first):
+                    yield from ((i, entry) for i, entry in enumerate(entries, index) if i >= start)
+                    index += len(entries)
+
+    def _segments(self) -> list[int]:
+        return [int(name.removesuffix(".seg")) for name in self._disk.names(SEGMENTS)]
+
+    def _published(self) -> int:
+        try:
+            return self.checkpoint()[0].size
+        except FileNotFoundError:
+            return 0
+
+    def _bundle(self, n: int, size: int) -> list[bytes]:
+        try:
+            return unbundle(read_tile(self._disk.read, "entries", n, size))
+        except FormatError as error:
+            raise IntegrityError("journal_damaged", f"bundle {n} {error.detail}") from error
+
+    def _first_of(self, moment: str) -> int:
+        """An index before every entry of the hour `moment` or later: bundles begin in order of time, give or take an hour."""
+        size = self._published()
+        low, high = 0, size // WIDTH
+        while low < high:
+            middle = (low + high) // 2
+            header, _ = header_of(self._bundle(middle, size)[0])
+            low, high = (middle + 1, high) if header["time"] < moment else (low, middle)
+        return max(low - 1, 0) * WIDTH

@@ -1,0 +1,320 @@
+"""The one writer of a journal: seals events, hands out promises, answers for durability.
+
+Everything that `commit` acknowledges is on disk. A starting writer closes what an earlier run left open before anything
+else is admitted. One thread commits; another may `publish`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sealward.clock import Clock
+from sealward.errors import IntegrityError, Reason, Refused
+from sealward.events import Event, system_subject
+from sealward.formats.entry import Sealed, seal
+from sealward.formats.fault import FormatError
+from sealward.formats.ids import rfc3339, ulid
+from sealward.formats.passes import NO_CM, pass_text, promises
+from sealward.journal.durable import Disk
+from sealward.journal.folds import Copy, Fold, kinds_of, open_copy, seal_copy
+from sealward.journal.keys import LogKeys, SubjectKeys
+from sealward.journal.log import Log
+from sealward.journal.quota import Kind, Quota
+from sealward.journal.reader import Reader
+from sealward.journal.requests import ENDING, OpenRequest, Requests
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event to be written: valid by `formats.event.validate`, that is the caller's duty.
+
+    `user`: whom a service acts for, so that the pair has keys of its own. `kind`: whose room the entry takes.
+    """
+
+    event: Event
+    user: str | None = None
+    kind: Kind = Kind.ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """One durable entry. `promise`: for admissions and intents, whose commitment somebody waits for; else empty."""
+
+    index: int
+    leaf: bytes
+    cm: str | None = None
+    promise: bytes = b""
+    pass_: str | None = None  # of an admission
+
+
+@dataclass(slots=True)
+class _Batch:
+    first: int
+    events: list[Event] = field(default_factory=list)
+    sealed: list[Sealed] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+
+
+class Writer:
+    """Made by `open`. After an IntegrityError everything is refused until `resume` succeeds."""
+
+    def __init__(self, disk: Disk, keys: LogKeys, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold]) -> None:
+        self._disk, self._clock, self._random, self._folds = disk, clock, random, folds
+        self._purpose_key, self._signer = keys.events, keys.signer
+        self._log = Log(disk, keys.signer, lambda: clock.now() // 1_000_000)
+        self._keys = SubjectKeys(disk, keys.events, random)
+        self._quota = Quota(disk.free, clock.boot)
+        self._reader = Reader(disk, keys.signer.verifier, self._keys)
+        self._requests = Requests(folds)
+        self._lock = threading.Lock()  # a copy of the state is taken between two batches
+        self._copied_at, self._keeps_copy = 0, True
+        self._copied_when = self._published_when = clock.boot()
+        self._full_said = False
+
+    @classmethod
+    def open(
+        cls, disk: Disk, keys: LogKeys, *, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold] = ()
+    ) -> Writer:
+        """The journal, recovered; `folds` are brought up to date. `random(n)`: n random bytes.
+
+        Writes `journal.recovered` where a torn batch was dropped, and closes the requests of the last run (`recovery`).
+        IntegrityError: locked, journal_damaged, journal_full, journal_io, key_store.
+        """
+        writer = cls(disk, keys, clock, random, folds)
+        with contextlib.ExitStack() as undo:
+            undo.callback(writer._close_files)
+            writer._replay()
+            writer._tell_recovery()
+            undo.pop_all()
+        return writer
+
+    def commit(self, drafts: Sequence[Draft]) -> list[Ack | Refused]:
+        """One batch, durable on return; answers in the order of `drafts`.
+
+        Refused for one draft alone: `journal_full` (its class has no room), `body_malformed` (it admits an open request,
+        closes one that is not, or cannot be cut to size). Raised: IntegrityError, or Refused(key_unavailable) after
+        `forget`; then none of them was written.
+        """
+        if self._log.failed:
+            self._say_full()
+            raise IntegrityError(self._log.failed, "the journal has stopped")
+        batch = _Batch(self._log.size)
+        self._requests.begin()
+        refused = [self._take(draft, batch) for draft in drafts]
+        acks = iter(self._write(batch) if batch.sealed else [])
+        return [answer or next(acks) for answer in refused]
+
+    def publish(self) -> None:
+        """Tiles, checkpoint, and at most every 30 s the copy of the state. Any thread, one at a time. IntegrityError."""
+        self._log.publish()
+        self._published_when = self._clock.boot()
+        if self._published_when - self._copied_when >= COPY_EVERY:
+            self._write_copy()
+
+    def resume(self) -> None:
+        """Tries to go on after a failure: reopens, rewrites what must be, publishes. IntegrityError: still failing."""
+        try:
+            self._keys.resume()
+            self._log.resume()
+        except OSError as error:
+            raise self._log.fail(error) from error
+        self._full_said = False
+        self._log.publish()
+
+    def close(self) -> None:
+        """Publishes, and gives up the lock in any case. IntegrityError."""
+        try:
+            self._log.publish()
+            self._write_copy()
+        finally:
+            self._close_files()
+
+    def halt(self, code: str) -> None:
+        """Nothing more is admitted: something this writer needs has died."""
+        self._log.failed = self._log.failed or code
+
+    def forget(self) -> None:
+        """The end of a lease: nothing is sealed or opened any more (`key_unavailable`)."""
+        self._keys.forget()
+
+    @property
+    def failed(self) -> str | None:
+        """Why nothing is admitted: journal_full, journal_io."""
+        return self._log.failed
+
+    @property
+    def origin(self) -> str:
+        return self._log.origin
+
+    @property
+    def size(self) -> int:
+        """Durable entries."""
+        return self._log.size
+
+    @property
+    def published(self) -> int:
+        """Entries under the last checkpoint."""
+        return self._log.published
+
+    @property
+    def open_requests(self) -> Mapping[str, OpenRequest]:
+        """Requests that were admitted and have no closing entry. A live view."""
+        return MappingProxyType(self._requests.open)
+
+    def closed(self, request: str) -> int | None:
+        """Index of the entry that ended `request` within the last 60 s."""
+        return self._requests.closed(request, self._clock.now())
+
+    def receipt(self, request: str, subject: str) -> str | None:
+        """The receipt of one of the last 8,192 requests; None until a checkpoint covers it.
+
+        KeyError: not one of them, of another subject, or erased. KNOWN: older ones only by `Reader.find`, which reads on.
+        """
+        index = self._requests.done[request][0]
+        row = self._reader.row(index, self._reader.entry(index))
+        if row.event is None or row.event["subject"]["id"] != subject:
+            raise KeyError(request)
+        return self._reader.receipt(row)
+
+    def status(self) -> dict[str, int]:
+        """`checkpoint_age_ms`: since everything durable was last under a checkpoint."""
+        age = int((self._clock.boot() - self._published_when) * 1000)
+        return {"size": self.size, "checkpoint_size": self.published, "checkpoint_age_ms": age, "free_bytes": self._disk.free()}
+
+    @property
+    def reader(self) -> Reader:
+        """Reads this journal with the keys held here."""
+        return self._reader
+
+    # -- a batch --
+
+    def _take(self, draft: Draft, batch: _Batch) -> Refused | None:
+        if not self._quota.allows(draft.kind, open_requests=len(self._requests.open)):
+            return Refused(Reason.JOURNAL_FULL, f"no room for {draft.kind}")
+        index = batch.first + len(batch.sealed)
+        try:
+            event = self._requests.link(draft.event)
+            made = self._seal(event, index, draft.user)
+        except FormatError as error:
+            return Refused(Reason.BODY_MALFORMED, error.detail)
+        self._requests.note(index, event)
+        batch.events.append(event)
+        batch.sealed.append(made)
+        batch.kinds.append(draft.kind)
+        return None
+
+    def _seal(self, event: Event, index: int, user: str | None = None) -> Sealed:
+        key = self._keys.key_for(event["subject"]["id"], user, event["time"])
+        exp = self._clock.now() // 1_000_000 + PASS_SECONDS
+        return seal(event, origin=self._log.origin, index=index, kid=key.kid, key=key.key, random=self._random, exp=exp)
+
+    def _write(self, batch: _Batch) -> list[Ack]:
+        try:
+            self._keys.make_durable()
+            leaves = self._log.append([made.entry for made in batch.sealed])
+        except OSError as error:
+            failed = self._log.fail(error)
+            self._say_full()
+            raise failed from error
+        with self._lock:
+            self._requests.accept(batch.first, batch.events, self._clock.now())
+        for kind, made in zip(batch.kinds, batch.sealed, strict=True):
+            self._quota.wrote(kind, len(made.entry))
+        return self._acks(batch, leaves)
+
+    def _acks(self, batch: _Batch, leaves: list[bytes]) -> list[Ack]:
+        """One signature for the batch; none where nothing in it makes a promise."""
+        waited = [
+            made.cm is not None and event["type"] not in ENDING for made, event in zip(batch.sealed, batch.events, strict=True)
+        ]
+        if not any(waited):
+            return [
+                Ack(index, leaf, made.cm)
+                for index, (leaf, made) in enumerate(zip(leaves, batch.sealed, strict=True), batch.first)
+            ]
+        pairs = [(leaf, bytes.fromhex(made.cm) if made.cm else NO_CM) for leaf, made in zip(leaves, batch.sealed, strict=True)]
+        found = promises(self._log.origin, batch.first, pairs, self._signer.key)
+        acks = []
+        for index, (leaf, made, promise, wanted) in enumerate(zip(leaves, batch.sealed, found, waited, strict=True), batch.first):
+            text = pass_text(index, leaf, promise, made.admission) if made.admission else None
+            acks.append(Ack(index, leaf, made.cm, promise if wanted else b"", text))
+        return acks
+
+    # -- failing, starting, ending --
+
+    def _own_event(self, kind: str, **groups: object) -> Event:
+        now = self._clock.now()
+        event = {"v": 1, "id": ulid(now, self._random(10)), "type": kind, "time": rfc3339(now)}
+        return {**event, "instance": "recorder", "tenant": "default", "subject": dict(system_subject("recorder")), **groups}
+
+    def _say_full(self) -> None:
+        """The reserve is room for one last entry: that the disk is full."""
+        if self._log.failed == "journal_full" and not self._full_said:
+            self._full_said = True
+            self._log.free_reserve()
+            with contextlib.suppress(OSError):
+                made = self._seal(self._own_event("journal.full"), self._log.size)
+                self._keys.make_durable()
+                self._log.last_words(made.entry)
+
+    def _replay(self) -> None:
+        """The open requests and the folds, from their copy and what came after it."""
+        copy = self._read_copy()
+        if copy.at > self._log.size:
+            raise IntegrityError("journal_damaged", f"{self._log.size} entries, {copy.at} were known")
+        self._keeps_copy = bool(self._folds) or not copy.kinds
+        self._requests.load(copy, lambda index: self._reader.row(index, self._reader.entry(index)).event)
+        for row in self._reader.rows(copy.at):
+            if row.event is not None:
+                self._requests.replay(row.index, row.event)
+        self._copied_at = copy.at
+
+    def _tell_recovery(self) -> None:
+        drafts = []
+        if self._log.dropped_bytes:
+            now = rfc3339(self._clock.now())
+            gap = {"from_time": now, "to_time": now, "cause": "torn tail", "dropped_bytes": self._log.dropped_bytes}
+            drafts.append(Draft(self._own_event("journal.recovered", gap=gap)))
+        for request, found in self._requests.open.items():
+            known = {name: found.event[name] for name in ("decision", "operation") if name in found.event}
+            outcome = {"status": 0, "aborted_by": "recovery"}
+            named = found.event["subject"].get("on_behalf_of")
+            event = self._own_event("inference.aborted", link={"request": request}, outcome=outcome, **known)
+            drafts.append(Draft(event, named["id"] if named else None))
+        for start in range(0, len(drafts), BATCH):
+            self.commit(drafts[start : start + BATCH])
+
+    def _read_copy(self) -> Copy:
+        """The last copy if it fits these folds; else one of the beginning."""
+        try:
+            copy = open_copy(self._disk.read(COPY), self._purpose_key, self.origin)
+        except (FileNotFoundError, ValueError):
+            return Copy()
+        return copy if not self._folds or copy.kinds == kinds_of(self._folds) else Copy()
+
+    def _write_copy(self) -> None:
+        """Not one without folds over one that has them: that would cost the next recorder a replay."""
+        self._copied_when = self._clock.boot()
+        with self._lock:
+            copy = self._requests.dump(self._log.size)
+        if not self._keeps_copy or copy.at == self._copied_at:
+            return
+        try:
+            self._disk.replace([(COPY, seal_copy(copy, self._purpose_key, self.origin, self._random(12)))])
+        except OSError as error:
+            raise self._log.fail(error) from error
+        self._copied_at = copy.at
+
+    def _close_files(self) -> None:
+        self._keys.close()
+        self._log.close()
+
+
+COPY = "private/folds"
+COPY_EVERY = 30.0
+PASS_SECONDS = 30
+BATCH = 256

@@ -1,0 +1,86 @@
+"""What is decided from a request's head alone: its form, its route, its caller; and then its body is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sealward.errors import Reason, Refused
+from sealward.gateway.exchange import Exchange
+
+if TYPE_CHECKING:
+    from sealward.gateway.serving import Server
+    from sealward.gateway.worker import Worker
+
+
+async def check(worker: Server, exchange: Exchange) -> None:
+    """Framing and headers that have one reading. Refused: http_malformed (with its precise status), host_unknown."""
+    if exchange.fault is not None:
+        raise exchange.fault
+    asked = exchange.head
+    if asked.http != "1.1":
+        raise Refused(Reason.HTTP_MALFORMED, "version", status=505)
+    headers = asked.headers
+    if asked.doubled and not asked.doubled <= LISTS:
+        raise Refused(Reason.HTTP_MALFORMED, "a header twice")
+    if not OVERRIDES.isdisjoint(headers):
+        raise Refused(Reason.HTTP_MALFORMED, "method override")
+    if b"content-encoding" in headers:
+        raise Refused(Reason.HTTP_MALFORMED, "content coding", status=415)
+    if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        raise Refused(Reason.HTTP_MALFORMED, "transfer coding", status=501)
+    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise Refused(Reason.HTTP_MALFORMED, "expectation", status=417)
+    host = headers.get(b"host")
+    if host is None:
+        raise Refused(Reason.HTTP_MALFORMED, "no host")
+    if asked.target not in PROBES and not worker.allows_host(host, exchange.source.sni):
+        raise Refused(Reason.HOST_UNKNOWN)
+
+
+async def route(worker: Server, exchange: Exchange) -> None:
+    """The one row of the table. Refused: http_malformed, route_unknown, route_method."""
+    asked = exchange.head
+    exchange.found = worker.table.find(asked.method, asked.target)
+    has_length = b"content-length" in asked.headers
+    if asked.method in BODYLESS:
+        if (has_length and asked.headers[b"content-length"] != b"0") or b"transfer-encoding" in asked.headers:
+            raise Refused(Reason.HTTP_MALFORMED, "a body where none belongs")
+    elif not has_length and b"transfer-encoding" not in asked.headers:
+        raise Refused(Reason.HTTP_MALFORMED, "no length", status=411)
+    if exchange.found.route.json_body:
+        media = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media != b"application/json":
+            raise Refused(Reason.HTTP_MALFORMED, "media type", status=415)
+
+
+async def authenticate(worker: Worker, exchange: Exchange) -> None:
+    """Refused: credential_*, no_heartbeat, no_snapshot, draining."""
+    if worker.draining:
+        raise Refused(Reason.DRAINING)
+    asked, source = exchange.head, exchange.source
+    if b"x-api-key" in asked.headers or b"swk_" in asked.headers.get(b"cookie", b"") or b"swk_" in asked.target:
+        # A key where none belongs is known to more logs than ours, and which of two credentials counts is anybody's guess.
+        raise Refused(Reason.CREDENTIAL_MULTIPLE)
+    ground = exchange.ground = worker.standing.ground()
+    exchange.principal = ground.access.authenticate(
+        asked.authorization, source_addr=source.addr, now_us=exchange.started_us, certificate=source.certificate
+    )
+    worker.cuts.add(exchange)
+
+
+async def read(worker: Server, exchange: Exchange) -> None:
+    """The whole body. Refused: body_too_large, http_timeout, http_malformed, overloaded (by the connection)."""
+    headers = exchange.head.headers
+    length = headers.get(b"content-length")
+    if length is not None and (len(length) > MAX_DIGITS or int(length) > worker.limits.body_bytes):
+        raise Refused(Reason.BODY_TOO_LARGE)
+    if b"expect" in headers:
+        exchange.connection.proceed()
+    exchange.input = await exchange.body
+
+
+LISTS = frozenset({b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"via", b"forwarded", b"x-forwarded-for"})
+OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+PROBES = frozenset({b"/livez", b"/readyz"})
+BODYLESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
+MAX_DIGITS = 15

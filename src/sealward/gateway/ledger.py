@@ -1,0 +1,177 @@
+"""What the door tells the recorder about an exchange: the event of its admission, and of its end."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+
+from sealward.errors import Reason, Refused
+from sealward.events import Event
+from sealward.formats.ids import rfc3339
+from sealward.gateway.entries import Author, tidy
+from sealward.gateway.exchange import Exchange
+from sealward.gateway.flight import Wait
+from sealward.gateway.recorder_link import Answer, RecorderLink
+from sealward.gateway.refusals import decision
+from sealward.gateway.reply import Reply
+from sealward.identity.principal import Principal
+
+
+class Ledger:
+    """Admissions and closings of one worker."""
+
+    def __init__(self, link: RecorderLink, author: Author) -> None:
+        self._link, self._author = link, author
+        self._subjects: dict[int, tuple[Principal, orjson.Fragment]] = {}
+
+    def admit(self, exchange: Exchange) -> Wait[Answer]:
+        """The recorder's answer: `index` and `pass`, or `refused`. Fails with Refused(journal_stalled | overloaded)."""
+        out, sidecar = exchange.outgoing, exchange.sidecar
+        if out is None or sidecar is None:
+            raise Refused(Reason.UPSTREAM_UNAVAILABLE)
+        message = {
+            "op": "admit",
+            "event": self._admitted(exchange),
+            "req": exchange.id,
+            "input": hashlib.sha256(exchange.input).hexdigest(),
+            "body": hashlib.sha256(out.body).hexdigest(),
+            "path": "/v1/chat/completions",
+            "sidecar": sidecar.name,
+            "tokens": out.tokens,
+            "epoch": exchange.known[0].snapshot.epoch,
+        }
+        return self._link.admit(message, exchange.id)
+
+    def close_completed(self, exchange: Exchange, reply: Reply) -> Wait[Answer]:
+        """The model's answer is whole; answered when that is durable."""
+        exchange.closed = True
+        event = {
+            "outcome": {"status": 200, **self._outcome(exchange, reply)},
+            "statement": _statement(exchange, reply),
+            "content": {"output": {"bytes": reply.bytes_out, "capture": "digest"}},
+        }
+        return self._link.close({"op": "close", "req": exchange.id, "outcome": "completed", "event": event})
+
+    def close_aborted(self, exchange: Exchange, refused: Refused, by: str) -> None:
+        """Every other end after an admission. Nobody waits for it."""
+        exchange.closed = True
+        reply = exchange.reply
+        status = 200 if exchange.answered else refused.status
+        outcome = {"status": status, "aborted_by": by, "error_class": refused.reason.value, **self._outcome(exchange, reply)}
+        event: Event = {"outcome": outcome, "statement": _statement(exchange, reply)}
+        if exchange.cut_us:
+            outcome["tokens_after_revocation"] = reply.released_since(exchange.cut_us) if reply is not None else 0
+            event["decision"] = decision(refused)
+        self._link.tell({"op": "close", "req": exchange.id, "outcome": "aborted", "event": event})
+
+    def members(self, exchange: Exchange) -> dict[str, Any]:
+        """What an event about this exchange says, as far as it has come."""
+        link: Event = {"request": exchange.id}
+        found: dict[str, Any] = {"source": exchange.source.facts, "link": link}
+        if exchange.found is not None:
+            route = exchange.found.route
+            found["operation"] = {"name": route.operation, "route": route.template, "method": route.method}
+        if exchange.ground is not None:
+            ground = exchange.ground
+            found["decision"] = {"epoch": ground.snapshot.epoch, "policy_digest": ground.access.policy_digest}
+        if exchange.chat is not None:
+            found["operation"]["stream"] = exchange.chat.stream
+            found["model"] = {"alias": exchange.chat.model} | ({"id": exchange.model_id} if exchange.model_id else {})
+            found["request"] = exchange.chat.facts
+        if exchange.input:
+            found["statement"] = {"input_sha256": hashlib.sha256(exchange.input).hexdigest()}
+        return found
+
+    def _admitted(self, exchange: Exchange) -> Event:
+        (ground, principal), chat, out, grant = exchange.known, exchange.chat, exchange.outgoing, exchange.grant
+        if chat is None or out is None or grant is None or exchange.found is None:
+            raise Refused(Reason.POLICY_ERROR)
+        route = exchange.found.route
+        now = self._author.clock.now()
+        event: Event = {
+            "v": 1,
+            "id": self._author.ulid(),
+            "type": "inference.admitted",
+            "time": rfc3339(now),
+            "instance": self._author.instance,
+            "tenant": "default",
+            "subject": self._subject(principal),
+            "source": exchange.source.json,
+            "decision": {
+                "outcome": "allow",
+                "epoch": ground.snapshot.epoch,
+                "policy_digest": ground.access.policy_digest,
+                "policy_ids": grant.policy_ids,
+            },
+            "operation": {"name": route.operation, "route": route.template, "method": route.method, "stream": chat.stream},
+            "model": {"alias": chat.model, "id": exchange.model_id},
+            "request": out.facts,
+            "content": {"input": {"bytes": len(exchange.input), "capture": "digest", "messages": chat.messages}},
+            "link": {"request": exchange.id},
+        }
+        if grant.obligations:
+            event["decision"]["obligations"] = grant.obligations
+        return tidy(event) if "dropped_fields" in out.facts else event
+
+    def _outcome(self, exchange: Exchange, reply: Reply | None) -> Event:
+        now = self._author.clock.now()
+        found: Event = {"total_us": max(0, now - exchange.started_us)}
+        if reply is None:
+            return found
+        found |= reply.usage
+        found["bytes_out"] = reply.bytes_out
+        if reply.first_us:
+            found["ttft_us"] = max(0, reply.first_us - exchange.started_us)
+        reasons = [words for words in reply.collector.finish_reasons.values() if type(words) is str and WORD.fullmatch(words)]
+        if reasons:
+            found["finish_reasons"] = reasons[:MOST_REASONS]
+        return found
+
+    def _subject(self, principal: Principal) -> orjson.Fragment:
+        """Serialised once for each principal: the same one is given for every request of a key under one snapshot."""
+        known = self._subjects.get(id(principal))
+        if known is None or known[0] is not principal:
+            if len(self._subjects) >= CACHE:
+                self._subjects.clear()
+            known = self._subjects[id(principal)] = (principal, orjson.Fragment(orjson.dumps(principal.subject())))
+        return known[1]
+
+
+def aborted_by(reason: Reason) -> str:
+    """Who ended an admitted exchange."""
+    return ENDED_BY.get(reason, "door")
+
+
+def _statement(exchange: Exchange, reply: Reply | None) -> Event:
+    found: Event = {"input_sha256": hashlib.sha256(exchange.input).hexdigest()}
+    if reply is not None and reply.bytes_out:
+        found["output_sha256"] = reply.output_sha256
+        text, tools = reply.collector.digests()
+        if text:
+            found["text_sha256"] = text
+        if tools:
+            found["tools_sha256"] = tools
+    return found
+
+
+CACHE = 10_000
+MOST_REASONS = 16
+WORD = re.compile(r"[a-z_]{1,64}")
+ENDED_BY = {
+    Reason.CLIENT_GONE: "client",
+    Reason.HTTP_TIMEOUT: "client",
+    Reason.HTTP_MALFORMED: "client",
+    Reason.REVOKED: "revocation",
+    Reason.EXPIRED: "revocation",
+    Reason.MODEL_WITHDRAWN: "revocation",
+    Reason.KEY_UNAVAILABLE: "lease",
+    Reason.UPSTREAM_ERROR: "upstream",
+    Reason.UPSTREAM_TIMEOUT: "upstream",
+    Reason.UPSTREAM_UNAVAILABLE: "upstream",
+    Reason.INSPECTION_BLOCKED: "policy",
+    Reason.INSPECTION_FAILED: "policy",
+    Reason.POLICY_ERROR: "policy",
+}

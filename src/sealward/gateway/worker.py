@@ -1,0 +1,157 @@
+"""One worker of a door: everything its exchanges share, put together once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import socket
+import ssl
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sealward import settings
+from sealward.clock import Clock
+from sealward.errors import Reason, Refused
+from sealward.formats.ids import parse_rfc3339
+from sealward.gateway import endings, pipeline
+from sealward.gateway.cuts import Cuts
+from sealward.gateway.entries import Author
+from sealward.gateway.exchange import Exchange, Source
+from sealward.gateway.flight import Wait
+from sealward.gateway.ledger import Ledger
+from sealward.gateway.limits import Limits
+from sealward.gateway.listener import Listener
+from sealward.gateway.recorder_link import RecorderLink
+from sealward.gateway.refusals import Refusals
+from sealward.gateway.reply import ReplyStage
+from sealward.gateway.routes import Table
+from sealward.gateway.serving import Server
+from sealward.gateway.sidecars import Sidecars
+from sealward.gateway.standing import Ground, Standing
+from sealward.gateway.standing import Source as Snapshots
+from sealward.gateway.tls import Names
+from sealward.gateway.upstream import Pool
+from sealward.keyring.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a worker is given: its place in the deployment."""
+
+    instance: str
+    table: Table
+    names: Names
+    recorder: Path
+    sidecar: Path | None
+    """Of an inference door."""
+    control: Path | None
+    """Of a management door."""
+    pepper: Secret
+    environment: str
+    refusals: settings.Refusals = field(default_factory=settings.Refusals)
+    limits: Limits = field(default_factory=Limits)
+
+
+class Worker(Server):
+    """Needs a running loop. `follow` it with the follower's changes, `listen` on sockets, `drain` it at the end."""
+
+    def __init__(self, site: Site, clock: Clock, snapshots: Snapshots) -> None:
+        super().__init__(Author(site.instance, clock, os.urandom), site.limits, site.table)
+        self.site = site
+        self.link = RecorderLink(site.recorder, clock, self.ticker, self.limits, self._recorder_lost)
+        self.ledger = Ledger(self.link, self.author)
+        self.refusals = Refusals(site.refusals, self.author, self.link)
+        self.cuts = Cuts()
+        self.standing = Standing(snapshots, site.pepper, site.environment, self.ticker)
+        self.standing.on_change = self._changed
+        self.sidecars = Sidecars(site.sidecar or Path(), self.ticker, self.limits)
+        self.control = Pool(site.control, self.ticker, self.limits) if site.control is not None else None
+        self.stages: Sequence[ReplyStage] = ()
+        self.deadline = 0.0
+        self._listeners: list[Listener] = []
+        self._hosts: dict[tuple[bytes, str | None], bool] = {}
+        self._salt = hmac.digest(site.pepper.reveal(), b"sealward cache salt v1", hashlib.sha256)
+        self.ticker.watch(self)
+
+    # -- what stages and connections ask --
+
+    def serve(self, exchange: Exchange) -> Coroutine[Wait[Any], None, None]:
+        return pipeline.serve(self, exchange)
+
+    def crashed(self, exchange: Exchange) -> None:
+        """A stage of it raised what no stage may raise: it is refused, and what it may have said is cut."""
+        endings.refused(self, exchange, Refused(Reason.POLICY_ERROR, "a stage crashed"))
+        exchange.connection.over(exchange)
+
+    def allows_host(self, host: bytes, sni: str | None) -> bool:
+        known = self._hosts.get((host, sni))
+        if known is None:
+            known = self.site.names.allow(host, sni)
+            if len(self._hosts) < MAX_HOSTS:
+                self._hosts[host, sni] = known
+        return known
+
+    def cache_salt(self, row: Mapping[str, Any], subject: str, request: str) -> str:
+        """Separates prefix caches: by subject, or where there shall be none by request."""
+        of = subject if row["prefix_cache"] == "subject" else request
+        return hmac.digest(self._salt, of.encode(), hashlib.sha256).hex()
+
+    def note(self, source: Source, refused: Refused) -> None:
+        """A refusal at the HTTP layer that is not of an exchange."""
+        self.refusals.refused("http", refused, source.facts)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a new request would be served as far as can be told."""
+        upstream = self.sidecars.ready if self.site.sidecar is not None else True
+        return not self.draining and self.link.connected and self.standing.serving and upstream
+
+    # -- life --
+
+    def listen(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._listeners.append(Listener(sock, context, self, self._refused_handshake))
+
+    async def drain(self) -> None:
+        """Accept no more, let what runs come to its end, at most `drain_s`."""
+        for listener in self._listeners:
+            listener.stop()
+        await self.quiet()
+        self.cuts.cut(Reason.DRAINING, self.clock.now())
+        self.refusals.close()
+        self.stop()
+
+    def stop(self) -> None:
+        """At once."""
+        for listener in self._listeners:
+            listener.stop()
+        self.reset()
+        self.sidecars.stop()
+        self.link.stop()
+        self.ticker.stop()
+
+    def expire(self, now: float) -> None:
+        """The ticker's: once a second."""
+        self.deadline = now + 1.0
+        self.refusals.flush()
+        self.cuts.expire(self.clock.now())
+        if len(self.cuts) and not self.standing.serving:
+            # A door that hears no signer hears no revocation: what runs may not go on for longer than what would begin.
+            self.cuts.cut(Reason.NO_HEARTBEAT, self.clock.now())
+
+    def _changed(self, ground: Ground) -> None:
+        if self.site.sidecar is not None:
+            self.sidecars.follow(ground.snapshot)
+        self.cuts.review(ground.access, self.clock.now(), parse_rfc3339(ground.snapshot.issued))
+
+    def _recorder_lost(self) -> None:
+        """Nothing that runs can be closed by an entry of ours any more: it ends, and the recorder closes it."""
+        self.cuts.cut(Reason.JOURNAL_STALLED, self.clock.now())
+
+    def _refused_handshake(self, source: dict[str, Any], reason: Reason) -> None:
+        self.refusals.refused("tls", Refused(reason), source)
+
+
+MAX_HOSTS = 1_000

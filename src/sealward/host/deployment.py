@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sealward.errors import ConfigurationError, IntegrityError
 from sealward.formats.b64 import b64url
 from sealward.host import certificates
-from sealward.host.files import hand_over, make_folder, must_own, put, traversable
+from sealward.host.files import make_folder, must_own, put, traversable
 from sealward.host.users import role_users, separated
 from sealward.keyring.secret import Secret, read_key, write_key
 from sealward.process import User
@@ -82,7 +82,6 @@ def prepare(home: Path) -> Deployment:
         ("run", us, 0o711),
         ("state", us, 0o711),
         *((f"state/{name}", users[role], 0o700) for role, name in STATE.items()),
-        ("journal", users["recorder"], 0o755),
     ):
         make_folder(base / name, user, mode)
     if base != home:
@@ -101,11 +100,12 @@ def make_keys(deployment: Deployment, names: Sequence[str], now: dt.datetime) ->
 
 
 def pin_log(deployment: Deployment, vkey: str) -> None:
-    """Hand the new journal to the recorder, and pin its log key."""
-    hand_over(deployment.base / "journal", deployment.users["recorder"])
-    pin = deployment.base / "trust/log.vkey"
+    """The log key that everybody believes from now on. IntegrityError when another one is pinned."""
+    pin, line = deployment.base / "trust/log.vkey", vkey.encode() + b"\n"
     if not pin.exists():
-        put(pin, vkey.encode() + b"\n", User(os.geteuid(), os.getegid()), 0o644)
+        put(pin, line, User(os.geteuid(), os.getegid()), 0o644)
+    elif pin.read_bytes() != line:
+        raise IntegrityError("log_pin", "trust/log.vkey is not this journal's key", remedy="restore both from one backup")
 
 
 def _base(home: Path, *, apart: bool) -> Path:

@@ -321,5 +321,6 @@ class Settings(Section):
         return schema
 
 
+__all__ = ["FILE", "Address", "Fault", "Model", "Modes", "Observe", "Settings", "SettingsError"]
 FILE = "sealward.yaml"
 MAX_OBSERVE_DAYS = 90

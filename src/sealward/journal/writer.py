@@ -70,7 +70,8 @@ class Writer:
         self._quota = Quota(disk.free, clock.boot)
         self._reader = Reader(disk, keys.signer.verifier, self._keys)
         self._requests = Requests(folds)
-        self._lock = threading.Lock()  # a copy of the state is taken between two batches
+        self.lock = threading.RLock()
+        """A copy of the state is taken under it: hold it from a decision that a fold already knows of to its commit."""
         self._copied_at, self._keeps_copy = 0, True
         self._copied_when = self._published_when = clock.boot()
         self._full_said = False
@@ -220,7 +221,7 @@ class Writer:
             failed = self._log.fail(error)
             self._say_full()
             raise failed from error
-        with self._lock:
+        with self.lock:
             self._requests.accept(batch.first, batch.events, self._clock.now())
         for kind, made in zip(batch.kinds, batch.sealed, strict=True):
             self._quota.wrote(kind, len(made.entry))
@@ -299,7 +300,7 @@ class Writer:
     def _write_copy(self) -> None:
         """Not one without folds over one that has them: that would cost the next recorder a replay."""
         self._copied_when = self._clock.boot()
-        with self._lock:
+        with self.lock:
             copy = self._requests.dump(self._log.size)
         if not self._keeps_copy or copy.at == self._copied_at:
             return

@@ -8,6 +8,7 @@ private/subjects.jsonl           rows of contracts.md section 2; one line, a lis
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,6 +177,7 @@ class SubjectKeys:
         return True
 
 
+@functools.lru_cache(maxsize=64)
 def _following(month: str) -> str:
     year, number = int(month[:4]), int(month[5:])
     return f"{year + 1:04d}-01" if number == DECEMBER else f"{year:04d}-{number + 1:02d}"

@@ -20,7 +20,7 @@ from sealward.formats.merkle import EMPTY_ROOT, leaf_hash
 from sealward.formats.note import Checkpoint, LogSigner, open_checkpoint
 from sealward.formats.tiles import Edge
 from sealward.journal.durable import Disk
-from sealward.journal.segments import batches, frame
+from sealward.journal.segments import batches, frame, needed
 
 
 class Log:
@@ -143,9 +143,10 @@ class Log:
         starts = [int(name.removesuffix(".seg")) for name in self._disk.names(SEGMENTS)] or [promised.size]
         if starts[0] > promised.size:
             raise _damaged(f"entries {promised.size} to {starts[0] - 1} are missing")
-        self._restore_edge(starts[0], promised)
+        live = needed(starts, promised.size)
+        self._restore_edge(live[0], promised)
         data, good = b"", 0
-        for start in starts:
+        for start in live:
             if start != self._edge.size or good != len(data):
                 raise _damaged(f"the segment before entry {start} does not end there")
             data, good = self._segment_data(start), 0
@@ -208,10 +209,10 @@ class Log:
     def _tidy(self, full: Sequence[str]) -> None:
         """A full file replaces its partial ones, and a covered segment is no longer the only copy."""
         gone = [f"{name}.p/{width}" for name in full for width in self._disk.names(f"{name}.p")]
-        covered = [start for start, following in zip(self._starts, self._starts[1:], strict=False) if following <= self.published]
-        gone += [f"{SEGMENTS}/{start:020d}.seg" for start in covered]
+        live = needed(self._starts, self.published)
+        gone += [f"{SEGMENTS}/{start:020d}.seg" for start in self._starts if start not in live]
         self._disk.remove(gone)
-        self._starts = self._starts[len(covered) :]
+        self._starts = live
 
 
 def _damaged(detail: str) -> IntegrityError:

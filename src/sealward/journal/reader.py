@@ -23,7 +23,7 @@ from sealward.formats.tiles import WIDTH, TileTree, read_tile, unbundle
 from sealward.journal.durable import Disk
 from sealward.journal.keys import SubjectKeys
 from sealward.journal.log import SEGMENTS
-from sealward.journal.segments import batches
+from sealward.journal.segments import batches, needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class Reader:
 
     def _entries(self, start: int, segments: list[int]) -> Iterator[tuple[int, bytes]]:
         size = self._published()
+        segments = needed(segments, size)
         until = segments[0] if segments else size
         for n in range(start // WIDTH, -(-until // WIDTH)):
             yield from ((i, entry) for i, entry in enumerate(self._bundle(n, size), n * WIDTH) if start <= i < until)

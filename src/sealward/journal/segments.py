@@ -18,6 +18,15 @@ from sealward.formats.fault import FormatError
 from sealward.formats.tiles import bundle, unbundle
 
 
+def needed(starts: Sequence[int], published: int) -> list[int]:
+    """The segments that hold what no checkpoint covers, of those that are there (sorted by first index).
+
+    One that a checkpoint covers was dropped, or is about to be; a crash can bring some of them back and not others.
+    """
+    covered = sum(following <= published for following in starts[1:])
+    return list(starts[covered:])
+
+
 def frame(first: int, entries: Sequence[bytes]) -> bytes:
     """One batch as it is written."""
     payload = bundle(entries)

@@ -1,0 +1,207 @@
+"""Verify a published log from its public files alone: no private key, no lock, nothing written.
+
+The whole tree is built again from the *entries* and compared, file by file, with what is published: a tile is never
+believed. `of` is followed without keys (contracts.md section 3). A known checkpoint finds rollbacks and forks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sealward.formats.b64 import b64
+from sealward.formats.entry import Closings, header_of
+from sealward.formats.fault import FormatError
+from sealward.formats.merkle import HASH, leaf_hash
+from sealward.formats.note import MLDSA44, Checkpoint, Verifier, open_checkpoint, open_note
+from sealward.formats.tiles import WIDTH, Edge, bundle, tile_path, unbundle
+
+
+class Files(Protocol):
+    """The public files; a `Disk` is one."""
+
+    def read(self, name: str) -> bytes:
+        """FileNotFoundError."""
+
+    def names(self, folder: str) -> list[str]:
+        """Empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the verifier believes: the log's key, and optionally its ML-DSA-44 key, witnesses and older checkpoints."""
+
+    log: Verifier
+    mldsa: Verifier | None = None
+    witnesses: Sequence[Verifier] = ()
+    threshold: int = 0
+    known: Sequence[bytes] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """The last line of `journal verify --json`.
+
+    Codes: checkpoint, witnesses, known_checkpoint, rollback, fork, bundle, entry, of, root, tile.
+    """
+
+    origin: str = ""
+    size: int = 0
+    root: str = ""
+    witnesses: int = 0
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+    def fault(self, code: str, detail: str) -> None:
+        """One more; after 100 the rest is not listed."""
+        if len(self.errors) < MOST_FAULTS:
+            self.errors.append({"code": code, "detail": detail})
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"ok": self.ok, "origin": self.origin, "size": self.size, "root": self.root}
+        return found | {"witnesses": self.witnesses, "errors": self.errors}
+
+
+def verify(files: Files, trust: Trust) -> Report:
+    """Everything that can be said about the public files."""
+    report = Report(origin=trust.log.name)
+    try:
+        note = files.read("checkpoint")
+        checkpoint, report.witnesses = open_checkpoint(note, trust.log, trust.witnesses)
+        if trust.mldsa is not None:
+            _check_mldsa(note, trust.log, trust.mldsa)
+    except (OSError, FormatError) as error:
+        report.fault("checkpoint", str(error))
+        return report
+    report.size, report.root = checkpoint.size, b64(checkpoint.root)
+    if report.witnesses < trust.threshold:
+        report.fault("witnesses", f"{report.witnesses} of {trust.threshold} cosignatures")
+    _Walk(files, checkpoint, report).run(_marks(trust, checkpoint, report))
+    return report
+
+
+def _check_mldsa(note: bytes, log: Verifier, mldsa: Verifier) -> None:
+    if mldsa.kind != MLDSA44 or mldsa.name != log.name:
+        raise FormatError("checkpoint", "the ML-DSA-44 key is not one of this log")
+    if mldsa not in open_note(note, [log, mldsa])[1]:
+        raise FormatError("checkpoint", "the log's ML-DSA-44 signature is missing")
+
+
+def _marks(trust: Trust, checkpoint: Checkpoint, report: Report) -> dict[int, set[bytes]]:
+    """Roots that the tree must have had at earlier sizes."""
+    marks: dict[int, set[bytes]] = {}
+    for data in trust.known:
+        try:
+            known, _ = open_checkpoint(data, trust.log)
+        except FormatError as error:
+            report.fault("known_checkpoint", str(error))
+            continue
+        if known.size > checkpoint.size:
+            report.fault("rollback", f"the log has {checkpoint.size} entries, a known checkpoint has {known.size}")
+        else:
+            marks.setdefault(known.size, set()).add(known.root)
+    return marks
+
+
+class _Walk:
+    """One pass over the entries."""
+
+    def __init__(self, files: Files, checkpoint: Checkpoint, report: Report) -> None:
+        self._files, self._checkpoint, self._report = files, checkpoint, report
+        self._edge, self._closings = Edge(), Closings()
+        self._differing: list[str] = []  # hash tiles that are not those of the entries: one of the two was changed
+
+    def run(self, marks: dict[int, set[bytes]]) -> None:
+        size = self._checkpoint.size
+        for start in range(0, size, WIDTH):
+            entries = self._entries(start, min(WIDTH, size - start))
+            if entries is None:
+                return
+            for index, entry in enumerate(entries, start):
+                self._check_mark(index, marks)
+                self._check_header(index, entry)
+                self._edge.append(entry, leaf_hash(entry))
+            self._compare()
+        self._check_mark(size, marks)
+        if self._edge.root() != self._checkpoint.root:
+            where = f": {'; '.join(self._differing[:MOST_NAMED])}" if self._differing else ""
+            self._report.fault("root", f"the entries do not hash to the signed root{where}")
+        else:
+            for detail in self._differing:
+                self._report.fault("tile", detail)
+
+    def _entries(self, start: int, count: int) -> list[bytes] | None:
+        name = tile_path("entries", start // WIDTH, count)
+        try:
+            try:
+                return unbundle(self._files.read(name), count)
+            except FileNotFoundError:  # a partial one gives way to the full one
+                return unbundle(self._files.read(name.partition(".p/")[0]))[:count]
+        except (OSError, FormatError) as error:
+            self._report.fault("bundle", f"{name}, entries {start} to {start + count - 1}: {error}")
+            return None
+
+    def _compare(self) -> None:
+        """What is due at this size must be what is published, and so must the partial files of smaller sizes."""
+        made = self._edge.take()()
+        self._edge.settle(made)
+        for name, data in made.files if made.size == self._checkpoint.size else made.files[: made.full]:
+            if name.startswith("tile/entries/"):
+                self._compare_bundles(name.partition(".p/")[0], unbundle(data))
+            else:
+                self._compare_hashes(name, data)
+
+    def _compare_hashes(self, name: str, data: bytes) -> None:
+        full = name.partition(".p/")[0]
+        published = self._read(name)
+        if published is None and name != full:
+            published = (self._read(full) or b"")[: len(data)]
+        if published != data:
+            self._differing.append(_difference(full, data, published))
+        for width in self._smaller(full, len(data) // HASH):
+            if self._read(f"{full}.p/{width}") != data[: width * HASH]:
+                self._report.fault("tile", f"{full}.p/{width} does not hold the hashes of the entries")
+
+    def _compare_bundles(self, full: str, entries: Sequence[bytes]) -> None:
+        for width in self._smaller(full, len(entries)):
+            if self._read(f"{full}.p/{width}") != bundle(entries[:width]):
+                self._report.fault("bundle", f"{full}.p/{width} does not hold the entries")
+
+    def _smaller(self, full: str, than: int) -> list[int]:
+        return [int(width) for width in self._files.names(f"{full}.p") if width.isdecimal() and int(width) < than]
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self._files.read(name)
+        except OSError:
+            return None
+
+    def _check_header(self, index: int, entry: bytes) -> None:
+        if entry[:1] != b"\x01":  # of another version or program: opaque
+            return
+        try:
+            self._closings.take(index, header_of(entry)[0])
+        except FormatError as error:
+            self._report.fault("of" if error.reason == "of" else "entry", f"entry {index}: {error}")
+
+    def _check_mark(self, size: int, marks: dict[int, set[bytes]]) -> None:
+        if size in marks and marks[size] != {self._edge.root()}:
+            self._report.fault("fork", f"not an extension of the known checkpoint of size {size}")
+
+
+def _difference(full: str, data: bytes, published: bytes | None) -> str:
+    """Which entry, where a tile of leaves says it."""
+    level, _, number = full.removeprefix("tile/").partition("/")
+    if published and level == "0":
+        first = int(number.replace("x", "").replace("/", "")) * WIDTH
+        for at in range(0, len(data), HASH):
+            if data[at : at + HASH] != published[at : at + HASH]:
+                return f"entry {first + at // HASH} and its hash in {full} differ"
+    return f"{full} does not hold the hashes of the entries" if published else f"{full} is missing"
+
+
+MOST_FAULTS, MOST_NAMED = 100, 3

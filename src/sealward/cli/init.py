@@ -56,8 +56,8 @@ def init(home: Path, out: Output, folder: Path, **options: Any) -> None:
     del home
     now = dt.datetime.now(dt.UTC)
     folder = folder.resolve()
-    pairs = {name: tuple(map(_pair, options.pop(name))) for name in ("models", "runtimes")}
-    fresh = _settings_file(folder, Asked(**pairs, **options), now.date())
+    options |= {name: tuple(map(_pair, options[name])) for name in ("models", "runtimes")}
+    fresh = _settings_file(folder, Asked(**options), now.date())
     settings = Settings.load(folder)
     digests = {name: digest_of(name, model) for name, model in settings.models.items()}
     deployment = prepare(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -16,13 +16,13 @@ from typing import Any
 
 import httptools
 import orjson
-import people
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+import people
 from sealward import settings
 from sealward.errors import Reason, Refused
 from sealward.formats.frames import Frames, frame
@@ -227,11 +227,13 @@ class _SidecarConnection(asyncio.Protocol):
 
 
 def json_answer(value: Any, status: int = 200) -> bytes:
+    """A whole answer with its head."""
     body = orjson.dumps(value)
     return b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
 def chunk(content: bytes) -> bytes:
+    """One chunk of a chunked answer."""
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
@@ -281,9 +283,9 @@ class Certificate:
     def make(cls, folder: Path) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        until = now + datetime.timedelta(days=2)
+        until = now + dt.timedelta(days=2)
         builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
         builder = builder.add_extension(names, critical=False)
         signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
@@ -411,7 +413,8 @@ async def house(
     serving = await loop.create_unix_server(sidecar.protocol, folder / "sidecar.sock")
     sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
     site = Site(
-        "door-1", table, Names.of(made.certificate), folder / "recorder.sock", folder / "sidecar.sock", None, people.PEPPER, "live",
+        "door-1", table, Names.of(made.certificate), folder / "recorder.sock", folder / "sidecar.sock", None,
+        people.PEPPER, "live",
         settings.Refusals(burst=burst, per_second=burst, anonymous_per_second=burst, proven_per_second=burst), limits or Limits(),
     )  # fmt: skip
     worker = Worker(replace(site, **more), clock, snapshots)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import orjson
+
 from doors import CHAT, STREAM, house, run
 
 

@@ -37,6 +37,7 @@ class Listener:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._by_network: Counter[str] = Counter()
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, round(worker.limits.handshake_s))
         self._loop.add_reader(sock.fileno(), self._accept)
 
     def stop(self) -> None:

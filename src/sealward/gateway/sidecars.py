@@ -47,7 +47,7 @@ class Sidecars:
             self._watches[name] = _Watch(name, Pool(self._local, self._ticker, self._limits), self._ticker)
 
     async def serving(self, model_id: str, names: Iterable[str], but: Sidecar | None = None) -> Sidecar:
-        """One of those named in the model's row that says it serves it, other than the run `but`; Refused(upstream_unavailable)."""
+        """One of the model row's own that says it serves it, other than the run `but`; Refused(upstream_unavailable)."""
         for watch in [self._watches[name] for name in names if name in self._watches]:
             if watch.sidecar is None:
                 await watch.settled()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
 import socket
 import ssl
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from sealward.gateway.serving import Server
 from sealward.gateway.sidecars import Sidecars
 from sealward.gateway.standing import Ground, Standing
 from sealward.gateway.standing import Source as Snapshots
+from sealward.gateway.ticker import Ticker
 from sealward.gateway.tls import Names
 from sealward.gateway.upstream import Pool
 from sealward.keyring.secret import Secret
@@ -54,12 +56,16 @@ class Site:
     refusals: settings.Refusals = field(default_factory=settings.Refusals)
     limits: Limits = field(default_factory=Limits)
 
+    def numbered(self, number: int) -> Site:
+        """For one worker of several."""
+        return replace(self, instance=f"{self.instance}-{number}")
+
 
 class Worker(Server):
     """Needs a running loop. `follow` it with the follower's changes, `listen` on sockets, `drain` it at the end."""
 
     def __init__(self, site: Site, clock: Clock, snapshots: Snapshots) -> None:
-        super().__init__(Author(site.instance, clock, os.urandom), site.limits, site.table)
+        super().__init__(Author(site.instance, clock, os.urandom), site.limits, site.table, Ticker(asyncio.get_running_loop()))
         self.site = site
         self.link = RecorderLink(site.recorder, clock, self.ticker, self.limits, self._recorder_lost)
         self.ledger = Ledger(self.link, self.author)

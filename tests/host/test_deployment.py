@@ -16,7 +16,7 @@ from sealward.host import certificates
 from sealward.host.deployment import Deployment, make_keys, pin_log, prepare
 from sealward.host.users import role_users, separated
 from sealward.process import User
-from uids import attempt, root_here
+from uids import attempt, open_way, root_here
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
@@ -24,9 +24,7 @@ NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An empty folder with settings, which every user may enter."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(0o755)
+    open_way(tmp_path)
     (tmp_path / "sealward.yaml").write_text("version: 1\njournal: {origin: test/log}\n")
     return tmp_path
 

@@ -16,14 +16,6 @@ from sealward.settings import Settings
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
 MODEL = "models: {a: {weights: w, runtime: {start: xllamacpp}}}\n"
 RECORDER = {"state": "serving", "size": 5, "checkpoint_size": 5, "checkpoint_age_ms": 50, "free_bytes": 1 << 40, "epoch": 7}
-    "state": "serving",
-    "size": 5,
-    "checkpoint_size": 5,
-    "checkpoint_age_ms": 50,
-    "free_bytes": 1 << 40,
-    "epoch": 7,
-    "open": 0,
-}
 
 
 def seen(text: str = MODEL, **changes: Any) -> Seen:

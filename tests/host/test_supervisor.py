@@ -18,7 +18,7 @@ import pytest
 
 from sealward.host.deployment import Deployment, make_keys, prepare
 from sealward.host.users import role_users
-from uids import attempt, connect, root_here
+from uids import attempt, connect, open_way, root_here
 
 PROGRAM = Path(__file__).with_name("supervise_trivial.py")
 
@@ -73,9 +73,7 @@ class Up:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A deployment's folder with keys, open to every user's passage."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
+    open_way(tmp_path)
     (tmp_path / "behave").mkdir()
     doors = 'doors: {inference: {listen: "127.0.0.1:0"}, management: {listen: "127.0.0.1:0"}}'
     text = f"version: 1\njournal: {{origin: test/log}}\n{doors}\n"

@@ -100,7 +100,9 @@ def _settings_file(folder: Path, asked: Asked, today: dt.date) -> bool:
             raise UsageError(f"{file} exists: the options belong there", remedy="edit it, then `sealward init` without options")
         return False
     text = settings_text(folder.name, asked, today)
-    Settings.parse(text, file, today)
+    for model in Settings.parse(text, file, today).models.values():
+        if model.weights and not model.weights.is_file():
+            raise UsageError(f"no file {model.weights}")
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o755)  # the processes pass through it

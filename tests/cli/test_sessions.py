@@ -1,0 +1,62 @@
+"""The command line's promises as shell sessions: every file in tests/sessions is run as a person would type it.
+
+    $ command            run in an empty folder; `sealward` is this package
+    text                 the exact lines of stdout and stderr together; `…` stands for anything
+    (exit 3)             the exit code where it is not 0
+
+Blank lines and lines that start with # are for the reader.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uids import open_way
+
+SESSIONS = sorted(Path(__file__).parents[1].joinpath("sessions").glob("*.txt"))
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)
+def test_a_session_runs_as_written(session: Path, tmp_path: Path) -> None:
+    """What the documentation shows is what happens, word for word."""
+    open_way(tmp_path)
+    program = tmp_path / "bin" / "sealward"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m sealward "$@"\n')
+    program.chmod(0o755)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    for line, command, expected, code in steps(session.read_text()):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        where = f"{session.name}:{line}: $ {command}\n{done.stdout}"
+        assert done.returncode == code, where
+        assert re.fullmatch(".*?".join(map(re.escape, expected.split("…"))), done.stdout.strip(), re.DOTALL), where
+
+
+def steps(text: str) -> list[tuple[int, str, str, int]]:
+    """(line, command, expected output, exit code) of each command."""
+    found: list[tuple[int, str, list[str], int]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("$ "):
+            found.append((number, line[2:], [], 0))
+        elif match := re.fullmatch(r"\(exit (\d+)\)", line):
+            at, command, lines, _ = found[-1]
+            found[-1] = (at, command, lines, int(match[1]))
+        elif line.strip() and not line.startswith("#"):
+            found[-1][2].append(line)
+    return [(number, command, "\n".join(lines), code) for number, command, lines, code in found]

@@ -34,8 +34,17 @@ def validate(event: Event) -> None:
         raise FormatError("event", f"{place}: {'/'.join(map(str, error.schema_path))}") from None
     except ValueError:  # a lone surrogate, or deeper than the validator goes
         raise FormatError("event", "not a JSON value") from None
-    if _holds_float(event):
+    if holds_float(event):
         raise FormatError("event", "a float")
+
+
+def holds_float(value: Event | list[Any]) -> bool:
+    """What the schema lets through has bounded depth, and a float only where an integer may stand."""
+    items = value.values() if isinstance(value, dict) else value
+    kinds = set(map(type, items))
+    if float in kinds:
+        return True
+    return not kinds.isdisjoint(CONTAINERS) and any(holds_float(item) for item in items if type(item) in CONTAINERS)
 
 
 def tidy_name(words: str) -> str:
@@ -79,15 +88,6 @@ def fit(event: Event, limit: int = 32_000) -> Event:
         half = len(whole) // 2
         where[name] = dict(sorted(whole.items())[:half]) if isinstance(whole, dict) else whole[:half]
     return event
-
-
-def _holds_float(value: Event | list[Any]) -> bool:
-    """What the schema lets through has bounded depth, and a float only where an integer may stand."""
-    items = value.values() if isinstance(value, dict) else value
-    kinds = set(map(type, items))
-    if float in kinds:
-        return True
-    return not kinds.isdisjoint(CONTAINERS) and any(_holds_float(item) for item in items if type(item) in CONTAINERS)
 
 
 def _cuttable(event: Event) -> Iterator[tuple[str, Any]]:

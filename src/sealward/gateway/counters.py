@@ -1,0 +1,290 @@
+"""The counters behind the limits: a fold over the journal, so a restart forgets nobody's requests (contracts.md section 4).
+
+Each admission counts for its subject, the user it was made for, its key, its groups and its model, whether or not a row
+limits them today. A minute is a sliding window of 60 to 61 s in buckets of a second; a day is the UTC day. Tokens are
+reserved at the admission and settled by the usage of the closing entry. A retry of a request is charged once.
+
+The recorder counts when it decides, and the same event comes back by `apply` once it is durable: what was counted is known
+by its event id, so it counts once either way. Seconds are those of CLOCK_BOOTTIME: a stepped wall clock neither opens nor
+closes a window. What is dumped, and what is replayed from events, is in wall time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sealward.clock import Clock
+from sealward.errors import Reason
+from sealward.events import Event
+from sealward.formats.entry import ADMITTED, CLOSING
+from sealward.formats.ids import parse_rfc3339
+
+
+class Bound(NamedTuple):
+    """A row of the snapshot's `limits` that counts against counter `key`."""
+
+    key: str
+    name: str
+    row: Mapping[str, int]
+
+
+class Reached(NamedTuple):
+    """A limit that a request would exceed: its row's name, what is used, what is allowed."""
+
+    reason: Reason
+    name: str
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an admission takes. `again`: it is the retry of a request that was charged before."""
+
+    keys: tuple[str, ...]
+    second: int
+    tokens: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A request closed at boot second `at`. `retry`: it may be admitted once more, charged for new tokens only."""
+
+    at: int
+    charge: Charge
+    retry: bool
+
+
+class Counters:
+    """All of them. `epoch` is the highest one that the journal knows."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = clock.now() - int(clock.boot() * SECOND)  # µs from boot to wall time when this began
+        self._windows: dict[str, _Window] = {}
+        self._counted: set[str] = set()
+        self.open: dict[str, Charge] = {}
+        self.closed: dict[str, Closed] = {}
+        self.epoch = 0
+
+    def reached(self, request: str, bounds: Iterable[Bound], tokens: int) -> Reached | None:
+        """The first bound that admitting `request` with a reservation of `tokens` would exceed."""
+        second, first = self.now(), self._before(request)
+        requests, standing = (1, 0) if first is None else (0, first.tokens)
+        for key, name, row in bounds:
+            window = self._windows.get(key) or _Window()
+            window.expire(second)
+            for reason, member, used, more in (
+                (Reason.LIMIT_CONCURRENT, "concurrent", window.open, 1),
+                (Reason.LIMIT_REQUESTS, "requests_per_minute", window.requests, requests),
+                (Reason.LIMIT_TOKENS, "tokens_per_minute", window.tokens, tokens - standing),
+                (Reason.LIMIT_BUDGET, "tokens_per_day", window.of_day(self._day(second)), tokens - standing),
+            ):
+                limit = row.get(member)
+                if limit is not None and used + more > limit:
+                    return Reached(reason, name, used, limit)
+        return None
+
+    def admit(self, event: Event, keys: tuple[str, ...]) -> None:
+        """Counts an `inference.admitted` that is about to be durable; `keys` = `counters_of(event)`."""
+        self._counted.add(event["id"])
+        self._admit(event, self.now(), keys)
+
+    def close(self, event: Event) -> None:
+        """Counts a closing event that is about to be durable."""
+        self._counted.add(event["id"])
+        self._close(event, self.now())
+
+    def undo(self, event: Event) -> None:
+        """An admission that did not become an entry after all."""
+        self._counted.discard(event["id"])
+        charge = self.open.pop(event["link"]["request"], None)
+        if charge is None:  # closed in the same batch, which failed as a whole
+            return
+        for key in charge.keys:
+            self._windows[key].open -= 1
+            self._windows[key].give(charge.second, self._day(charge.second), 0 if charge.again else 1, charge.tokens)
+
+    def apply(self, index: int, event: Event) -> None:
+        """The fold: every durable event once, in order."""
+        del index
+        if event["id"] in self._counted:
+            self._counted.discard(event["id"])
+        elif event["type"] == ADMITTED:
+            self._admit(event, self._second_of(event), counters_of(event))
+        elif event["type"] in CLOSING:
+            self._close(event, self._second_of(event))
+        elif event["type"] == "snapshot.published":
+            self.epoch = max(self.epoch, event["snapshot"]["epoch"])
+
+    def forget(self) -> None:
+        """Drops the requests closed more than 60 s ago. Call it about once a second."""
+        now = self.now()
+        for request, closed in list(self.closed.items()):  # they stand in the order of closing
+            if closed.at >= now - REMEMBERED_S:
+                break
+            del self.closed[request]
+
+    def now(self) -> int:
+        """Seconds since boot."""
+        return int(self._clock.boot())
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` takes, in wall seconds. Not while something is counted that is not durable."""
+        self.forget()
+        second, wall = self.now(), -(-self._offset // SECOND)  # rounded so that a window is never shorter after `load`
+        for key in [key for key, window in self._windows.items() if window.idle(second, self._day(second))]:
+            del self._windows[key]
+        return {
+            "epoch": self.epoch,
+            "windows": {key: window.dump(wall) for key, window in self._windows.items()},
+            "open": {request: _dumped(charge, wall) for request, charge in self.open.items()},
+            "closed": [[request, c.at + wall, c.retry, _dumped(c.charge, wall)] for request, c in self.closed.items()],
+        }
+
+    def load(self, copy: Mapping[str, Any]) -> None:
+        wall = self._offset // SECOND
+        self.epoch = copy["epoch"]
+        self._windows = {key: _Window.load(value, wall) for key, value in copy["windows"].items()}
+        self.open = {request: _loaded(value, wall) for request, value in copy["open"].items()}
+        self.closed = {request: Closed(at - wall, _loaded(c, wall), retry) for request, at, retry, c in copy["closed"]}
+        for charge in self.open.values():
+            for key in charge.keys:
+                self._windows[key].open += 1
+
+    def _admit(self, event: Event, second: int, keys: tuple[str, ...]) -> None:
+        request, tokens = event["link"]["request"], event["request"].get("reserved_tokens", 0)
+        first = self._before(request)
+        if first is not None:
+            for key in self._windows.keys() & set(first.keys):  # its reservation was left standing when it closed
+                self._windows[key].give(first.second, self._day(first.second), 0, first.tokens)
+        self.closed.pop(request, None)
+        charge = self.open[request] = Charge(keys, second, tokens, first is not None)
+        day = self._day(second)
+        for key in charge.keys:
+            window = self._windows.get(key)
+            if window is None:
+                window = self._windows[key] = _Window()
+            window.take(second, day, 0 if charge.again else 1, tokens)
+        self.epoch = max(self.epoch, event["decision"].get("epoch", 0))
+
+    def _close(self, event: Event, second: int) -> None:
+        request, outcome = event["link"]["request"], event["outcome"]
+        charge = self.open.pop(request, None)
+        if charge is None:
+            return
+        used = outcome.get("input_tokens", 0) + outcome["output_tokens"] if "output_tokens" in outcome else charge.tokens
+        day = self._day(charge.second)
+        for key in charge.keys:
+            window = self._windows[key]
+            window.open -= 1
+            if used != charge.tokens:
+                window.give(charge.second, day, 0, charge.tokens - used)
+        left = Charge(charge.keys, charge.second, used, charge.again)
+        self.closed[request] = Closed(second, left, outcome.get("aborted_by") == "upstream" and not charge.again)
+
+    def _before(self, request: str) -> Charge | None:
+        """What the first admission of a request that may be retried has taken."""
+        closed = self.closed.get(request)
+        return closed.charge if closed is not None and closed.retry else None
+
+    def _day(self, second: int) -> int:
+        return (second + self._offset // SECOND) // DAY_S
+
+    def _second_of(self, event: Event) -> int:
+        """Where a replayed event lies on the clock of this run; never ahead of it."""
+        return min((parse_rfc3339(event["time"]) - self._offset) // SECOND, self.now())
+
+
+def counters_of(event: Event) -> tuple[str, ...]:
+    """What an admission counts for."""
+    subject = event["subject"]
+    user, key = subject.get("on_behalf_of"), subject.get("key_id")
+    return (
+        "subject:" + subject["id"],
+        *(("user:" + subject["id"] + "\0" + user["id"],) if user is not None else ()),
+        *(("key:" + key,) if key is not None else ()),
+        *["group:" + group for group in subject.get("groups", ())],
+        "model:" + event["model"].get("id", ""),
+    )
+
+
+class _Window:
+    """`buckets`: second → [requests, tokens], oldest first, with their sums; and the tokens of one UTC day."""
+
+    __slots__ = ("buckets", "day", "day_tokens", "open", "requests", "tokens")
+
+    def __init__(self) -> None:
+        self.open = self.requests = self.tokens = self.day = self.day_tokens = 0
+        self.buckets: dict[int, list[int]] = {}
+
+    def take(self, second: int, day: int, requests: int, tokens: int) -> None:
+        """Opens one request."""
+        bucket = self.buckets.get(second)
+        if bucket is None:
+            self.expire(second)
+            bucket = self.buckets[second] = [0, 0]
+        bucket[0] += requests
+        bucket[1] += tokens
+        self.requests += requests
+        self.tokens += tokens
+        self.open += 1
+        if day > self.day:
+            self.day, self.day_tokens = day, 0
+        self.day_tokens += tokens
+
+    def give(self, second: int, day: int, requests: int, tokens: int) -> None:
+        """Takes back (or, negative, adds) what was taken in `second`, if that is still in the window and of this day."""
+        bucket = self.buckets.get(second)
+        if bucket is not None:
+            bucket[0] -= requests
+            bucket[1] -= tokens
+            self.requests -= requests
+            self.tokens -= tokens
+        if day == self.day:
+            self.day_tokens -= tokens
+
+    def expire(self, second: int) -> None:
+        """A bucket may hold a request from its last microsecond, so it stays for 61 s."""
+        while self.buckets and (oldest := next(iter(self.buckets))) <= second - WINDOW_S:
+            requests, tokens = self.buckets.pop(oldest)
+            self.requests -= requests
+            self.tokens -= tokens
+
+    def of_day(self, day: int) -> int:
+        return self.day_tokens if day == self.day else 0
+
+    def idle(self, second: int, day: int) -> bool:
+        """Whether forgetting it changes nothing."""
+        self.expire(second)
+        return not self.open and not self.buckets and not self.of_day(day)
+
+    def dump(self, wall: int) -> list[Any]:
+        return [[[second + wall, *bucket] for second, bucket in self.buckets.items()], self.day, self.day_tokens]
+
+    @classmethod
+    def load(cls, value: list[Any], wall: int) -> _Window:
+        found = cls()
+        buckets, found.day, found.day_tokens = value
+        found.buckets = {second - wall: [requests, tokens] for second, requests, tokens in buckets}
+        found.requests = sum(bucket[0] for bucket in found.buckets.values())
+        found.tokens = sum(bucket[1] for bucket in found.buckets.values())
+        return found
+
+
+def _dumped(charge: Charge, wall: int) -> list[Any]:
+    return [list(charge.keys), charge.second + wall, charge.tokens, charge.again]
+
+
+def _loaded(value: list[Any], wall: int) -> Charge:
+    keys, second, tokens, again = value
+    return Charge(tuple(keys), second - wall, tokens, again)
+
+
+SECOND = 1_000_000
+WINDOW_S = 61
+DAY_S = 86_400
+REMEMBERED_S = 60  # how long a closed request is refused when it comes again

@@ -1,0 +1,263 @@
+"""The recorder as a process: the one point that every request of this host passes.
+
+One socket per client role. Whatever the sockets brought in one turn of the loop is one commit, inline: while the disk syncs,
+the next batch gathers in the kernel. Tiles and checkpoint follow in a thread, receipts and reads in two more. After a failure
+of the journal the process answers with the reason until the disk takes writes again, and then ends: the next one starts from
+what is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from sealward import settings
+from sealward.clock import SystemClock
+from sealward.errors import ConfigurationError, IntegrityError, Reason, Refused
+from sealward.formats.b64 import unb64url
+from sealward.formats.fault import FormatError
+from sealward.formats.frames import Frames, frame
+from sealward.gateway.clients import Client
+from sealward.gateway.counters import Counters
+from sealward.gateway.follower import Follower
+from sealward.gateway.intents import Intents
+from sealward.gateway.library import Library
+from sealward.gateway.recording import Message, Recording, World
+from sealward.gateway.view import View
+from sealward.journal.durable import OsDisk
+from sealward.journal.keys import load_keys, load_purpose_key
+from sealward.journal.publisher import Publisher
+from sealward.journal.writer import Writer
+from sealward.keyring.provider import Lease
+from sealward.process import Start, peer_uid
+
+
+def main(start: Start) -> None:
+    """Role `recorder`: sockets recorder.{door,admin,control,runtime,supervisor,owner}, the journal of the deployment."""
+    found = settings.Settings.load(start.home)
+    journal, run = (start.home / "journal").resolve(), (start.home / "run").resolve()
+    try:
+        public = Ed25519PublicKey.from_public_bytes(unb64url((start.home / "trust" / "signer.pub").read_text().strip()))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"trust/signer.pub: {error}", remedy="`sealward init` pins it") from error
+    start.drop()
+    uvloop.run(Recorder(start, journal, run, public, found.refusals).serve())
+
+
+class Recorder:
+    """One run. `serve` returns after SIGTERM, and raises what ended it otherwise."""
+
+    def __init__(self, start: Start, journal: Path, run: Path, public: Ed25519PublicKey, refusals: settings.Refusals) -> None:
+        self._start, self._clock = start, SystemClock()
+        counters, intents = Counters(self._clock), Intents()
+        keys = load_keys(journal)
+        lease = Lease(partial(load_purpose_key, journal), self._clock.boot())
+        self._writer = Writer.open(OsDisk(journal), keys, clock=self._clock, random=os.urandom, folds=(counters, intents))
+        self._follower = Follower(run / "signer.recorder.sock", View(public, floor=counters.epoch), self._clock)
+        self._library = Library(self._writer)
+        world = World(
+            clock=self._clock,
+            random=os.urandom,
+            lease=lease,
+            serving=self._follower.serving,
+            behind=self._follower.wake,
+            receipt=self._library.receipt,
+            read=self._library.read,
+        )
+        self._recording = Recording(self._writer, counters, intents, world, refusals)
+        self._unwrap = partial(load_purpose_key, journal)
+        self._until = FOREVER
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        self._recording.begin(os.getpid())
+        office = Office(self._recording, loop)
+        self._follower.on_change.append(lambda _old, _new: office.moved())
+        publisher = Publisher(self._writer)
+        servers = []
+        for name, listener in self._start.listeners.items():
+            role = name.partition(".")[2]
+            factory = partial(Connection, office, role, self._start.peers[role])
+            servers.append(await loop.create_unix_server(factory, sock=listener))
+        tasks = [loop.create_task(self._follower.run()), loop.create_task(self._tick(office))]
+        self._start.ready()
+        try:
+            await self._ended
+        finally:
+            for server in servers:
+                server.close()
+            for connection in office.connections:
+                connection.close()
+            for task in tasks:
+                task.cancel()
+            publisher.stop()
+            self._library.close()
+            self._finish()
+
+    def _finish(self) -> None:
+        with contextlib.suppress(IntegrityError, Refused):
+            if self._writer.failed is None:
+                self._recording.end()
+            self._writer.close()
+
+    def _end(self) -> None:
+        """Doors have drained before; what is still open may close within DRAIN_S."""
+        self._recording.drain()
+        self._until = min(self._until, self._clock.boot() + DRAIN_S)
+
+    async def _tick(self, office: Office) -> None:
+        tried = self._clock.boot()
+        while True:
+            await asyncio.sleep(TICK_S)
+            office.tick()
+            now = self._clock.boot()
+            if self._recording.stopped in RETRIED and now - tried >= RETRY_S:
+                tried = now
+                self._try_again()
+            if self._until < FOREVER and (now >= self._until or not self._recording.open) and not self._ended.done():
+                self._ended.set_result(None)
+
+    def _try_again(self) -> None:
+        """Whether the disk or the provider is back. What is in memory may be ahead of the disk: a new process starts from it."""
+        try:
+            if self._writer.failed is not None:
+                self._writer.resume()
+            self._unwrap()
+        except (IntegrityError, Refused):
+            return
+        if not self._ended.done():
+            self._ended.set_exception(IntegrityError(str(self._recording.stopped), "over; starting again"))
+
+
+class Office:
+    """Gathers what a turn of the loop brings, and sends out what it answers."""
+
+    def __init__(self, recording: Recording, loop: asyncio.AbstractEventLoop) -> None:
+        self._recording, self._loop = recording, loop
+        self._due = False
+        self.connections: set[Connection] = set()
+        self._unsent: set[Connection] = set()
+
+    def connected(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._recording.connect(connection.client)
+
+    def lost(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self._run(partial(self._recording.gone, connection.client))
+
+    def take(self, client: Client, messages: list[Message]) -> None:
+        for message in messages:
+            self._recording.take(client, message)
+        self._soon()
+
+    def moved(self) -> None:
+        self._run(self._recording.moved)
+
+    def tick(self) -> None:
+        self._run(self._recording.tick)
+
+    def say(self, connection: Connection) -> None:
+        """`connection` has something to send, with this turn."""
+        self._unsent.add(connection)
+        self._soon()
+
+    def _soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._run, self._recording.turn)
+
+    def _run(self, step: Callable[[], None]) -> None:
+        self._due = True
+        step()
+        for connection in self._unsent:
+            connection.flush()
+        self._unsent.clear()
+        self._due = False
+
+
+class Connection(asyncio.Protocol):
+    """One client. Whoever is not the user of the socket's role, or root, is gone before it can say a word."""
+
+    def __init__(self, office: Office, role: str, uid: int) -> None:
+        self._office, self._uid = office, uid
+        self.client = Client(role, self._say, self._hang_up, self._drained)
+        self._frames = Frames(MESSAGE_LIMIT)
+        self._out: list[bytes] = []
+        self._hanging_up = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if peer_uid(transport.get_extra_info("socket")) not in {0, self._uid}:
+            self._transport.abort()
+            return
+        self._office.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._writable.set()
+        self._office.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._frames.feed(data)
+        except FormatError:
+            self._transport.abort()
+            return
+        if messages and not self._hanging_up:
+            self._office.take(self.client, messages)
+
+    def pause_writing(self) -> None:
+        """Whoever does not read its answers asks nothing more."""
+        self._transport.pause_reading()
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+        self._writable.set()
+
+    def flush(self) -> None:
+        if self._out and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+        if self._hanging_up:
+            self._transport.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _say(self, message: Message) -> None:
+        self._out.append(frame(message))
+        self._office.say(self)
+
+    def _hang_up(self) -> None:
+        self._hanging_up = True
+        self._office.say(self)
+
+    async def _drained(self) -> None:
+        await self._writable.wait()
+        if self._transport.is_closing():
+            raise ConnectionResetError
+
+
+RETRIED = frozenset({Reason.JOURNAL_FULL, Reason.JOURNAL_IO, Reason.KEY_UNAVAILABLE})
+MESSAGE_LIMIT = 1 << 18
+TICK_S = 0.1
+RETRY_S = 2.0
+DRAIN_S = 5.0
+FOREVER = float("inf")

@@ -101,7 +101,8 @@ class Supervisor:
         for keeper in reversed([keeper for keeper in self._keepers if keeper not in recorder]):
             await keeper.stop(self._hurry)
         for keeper in recorder:
-            await self._sink.drain()
+            if keeper.state == "ready":
+                await self._sink.drain()
             await keeper.stop(self._hurry)
 
     def _signalled(self) -> None:
@@ -204,8 +205,8 @@ ROLES = (
     Role("recorder", ("door", "admin", "control", "runtime", "supervisor", "owner"), drain_s=15),
     Role("control", ("admin", "owner")),
     Role("sidecar", ("door",), ready_s=180),
-    Role("door", door="inference", drain_s=15),
-    Role("admin", door="management"),
+    Role("door", door="inference", drain_s=40),
+    Role("admin", door="management", drain_s=40),
 )
 EVENTS = {"ready": "process.started", "failed": "process.failed", "stopped": "process.stopped"}
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONWARNINGS")

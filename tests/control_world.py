@@ -227,6 +227,16 @@ class Reply:
     body: Any
 
 
+def _api(office: Office) -> Any:
+    """Made once for each life of control."""
+    if _LAST[0] is not office:
+        _LAST[:] = [office, admin_api(office)]
+    return _LAST[1]
+
+
+_LAST: list[Any] = [None, None]
+
+
 async def ask(
     office: Office,
     method: str,
@@ -257,7 +267,7 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await admin_api(office)(scope, receive, send)  # type: ignore[arg-type]
+    await _api(office)(scope, receive, send)  # type: ignore[arg-type]
     head = next(message for message in sent if message["type"] == "http.response.start")
     text = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
     return Reply(head["status"], {name.decode(): value.decode() for name, value in head["headers"]}, json.loads(text or b"null"))

@@ -1,0 +1,109 @@
+"""Control as a process: imports and migrates with the rights it was started with, drops them, settles, serves.
+
+READY is said when the first change is through: from then on there is a snapshot that doors can decide from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import anyio._backends._asyncio  # noqa: F401 - loaded lazily otherwise, when its files can no longer be read
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from sealward.clock import SystemClock
+from sealward.control.api import admin_api
+from sealward.control.author import Author
+from sealward.control.links import RecorderJournal
+from sealward.control.office import Office
+from sealward.control.publisher import Publisher
+from sealward.control.server import AdminServer
+from sealward.control.state import State, migrate
+from sealward.errors import ConfigurationError, IntegrityError, SealwardError
+from sealward.formats.b64 import unb64url
+from sealward.formats.fault import FormatError
+from sealward.formats.snapshot import GENESIS
+from sealward.journal.client import RecorderClient
+from sealward.keyring.secret import Secret, read_key
+from sealward.keyring.signer_link import SignerLink
+from sealward.process import Start
+from sealward.settings import Settings
+
+
+def main(start: Start) -> None:
+    """Role `control`: state/control/ of the deployment, sockets control.admin and control.owner, until SIGTERM."""
+    settings = Settings.load(start.home)
+    folder, sockets = ((start.home / name).resolve() for name in ("state/control", "run"))  # later the home may be closed to us
+    public = _pinned(start.home / "trust" / "signer.pub")
+    database = folder / "state.db"
+    if not database.exists():
+        raise ConfigurationError(f"{database} is missing", remedy="sealward init makes it; a lost one is restored from a backup")
+    migrate(database)
+    if start.user is not None:
+        for file in folder.glob("state.db*"):
+            os.chown(file, start.user.uid, start.user.gid, follow_symlinks=False)
+    start.drop()
+    pepper = read_key(folder / "pepper")
+    with State(database) as state:
+        asyncio.run(_Control(start, settings, pepper, public, state, sockets).serve())
+
+
+class _Control:
+    """The process's parts. They are made inside the running loop."""
+
+    def __init__(
+        self, start: Start, settings: Settings, pepper: Secret, public: Ed25519PublicKey, state: State, sockets: Path
+    ) -> None:
+        clock = SystemClock()
+        self._start = start
+        self._author = Author(clock, os.urandom)
+        self._recorder = RecorderClient(sockets / "recorder.control.sock", clock, acknowledged=True)
+        self._signer = SignerLink(sockets / "signer.control.sock")
+        self._publisher = Publisher(state, RecorderJournal(self._recorder), self._signer, public, self._author)
+        office = Office(settings, pepper, self._author, self._recorder, self._publisher)
+        self._publisher.on_snapshot = office.hold
+        self._server = AdminServer(admin_api(office), start)
+
+    async def serve(self) -> None:
+        """Until SIGTERM or SIGINT; raises what ended one of the parts."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._live(group, stop)
+        except* (SealwardError, OSError) as causes:
+            raise causes.exceptions[0] from None
+
+    async def _live(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        """Settle, serve, drain; a stop may come at any time."""
+        parts = [group.create_task(part) for part in (self._recorder.run(), self._signer.run(), stop.wait())]
+        settled = group.create_task(self._publisher.settle())
+        await asyncio.wait([settled, parts[-1]], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            settled.result()
+            if self._publisher.snapshot is GENESIS:
+                raise IntegrityError("first_change", "the first change was refused", remedy="the log says why; run sealward init")
+            parts.append(group.create_task(self._publisher.run()))
+            serving = group.create_task(self._server.run_until_stopped())
+            self._start.ready()
+            LOG.info("serving", epoch=self._publisher.snapshot.epoch)
+            await stop.wait()
+            self._server.stop()
+            await asyncio.wait([serving])
+        await self._recorder.drain()
+        for task in (*parts, settled):
+            task.cancel()
+
+
+def _pinned(path: Path) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(unb64url(path.read_text("ascii").strip()))
+    except (OSError, ValueError, FormatError) as error:
+        raise ConfigurationError(f"{path} does not hold the signer's key", remedy="sealward init pins it") from error
+
+
+LOG = structlog.get_logger()

@@ -11,7 +11,7 @@ from sealward.journal.client import RecorderClient
 
 
 class RecorderJournal:
-    """`publisher.Journal` over the recorder's socket."""
+    """`publisher.Journal` over the recorder's socket. Only an entry with a commitment has a promise."""
 
     def __init__(self, client: RecorderClient) -> None:
         self._client = client
@@ -19,7 +19,7 @@ class RecorderJournal:
     async def record(self, event: Event) -> Intent:
         said = await self._client.write(event)
         try:
-            return Intent(said["index"], bytes.fromhex(said["leaf"]), unb64url(said["promise"]))
+            return Intent(said["index"], bytes.fromhex(said["leaf"]), unb64url(said.get("promise", "")))
         except (KeyError, TypeError, ValueError) as error:
             raise UnreachableError("the recorder's answer is not one") from error
 

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import structlog
@@ -117,13 +118,13 @@ class Publisher:
 
     async def settle(self) -> None:
         """Returns when everything that an earlier run or a lost connection left behind has come to its end."""
-        while True:
+        for pause in chain(PAUSES_S, repeat(PAUSES_S[-1])):
             try:
                 async with self._lock:
                     await self._settle()
             except (UnreachableError, Refused) as error:
-                LOG.warning("changes are not settled", cause=error.detail)
-                await asyncio.sleep(RETRY_S)
+                LOG.info("changes are not settled yet", cause=error.detail)
+                await asyncio.sleep(pause)
             else:
                 return
 
@@ -265,6 +266,6 @@ def _plain(snapshot: Snapshot) -> dict[str, dict[str, object]]:
 
 
 ATTEMPTS = 5
-RETRY_S = 0.5
+PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RECORDED = frozenset({"origin", "seq"})  # the recorder's own members
 LOG = structlog.get_logger()

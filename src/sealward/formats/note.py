@@ -148,17 +148,20 @@ def open_note(data: bytes, trusted: Sequence[Verifier]) -> tuple[str, list[Verif
 
 
 def open_checkpoint(data: bytes, log: Verifier, witnesses: Sequence[Verifier] = ()) -> tuple[Checkpoint, int]:
-    """The checkpoint, which `log` must have signed, and how many of `witnesses` cosigned it.
+    """The checkpoint, which `log` must have signed, and how many of `witnesses` cosigned it."""
+    checkpoint, cosigned = open_cosigned(data, log, witnesses)
+    return checkpoint, len({key.name for key in cosigned})
 
-    The log's own key counts as no witness: a log cannot vouch for itself.
-    """
+
+def open_cosigned(data: bytes, log: Verifier, witnesses: Sequence[Verifier]) -> tuple[Checkpoint, list[Verifier]]:
+    """The same, with the keys that cosigned. The log's own counts as none: a log cannot vouch for itself."""
     text, signed = open_note(data, [log, *witnesses])
     if log not in signed:
         raise FormatError("checkpoint", "the log did not sign it")
     checkpoint = Checkpoint.parse(text)
     if checkpoint.origin != log.name:
         raise FormatError("checkpoint", "origin is not that of the log key")
-    return checkpoint, len({key.name for key in signed if key.kind != ED25519 and key.public != log.public} - {log.name})
+    return checkpoint, [key for key in signed if key.kind != ED25519 and key.public != log.public and key.name != log.name]
 
 
 def subtree_message(name: str, unix_s: int, checkpoint: Checkpoint) -> bytes:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ class RecorderClient:
             self._asked.pop(n, None)
             self._check_idle()
         if "refused" in said:
-            raise Refused(Reason(said["refused"]) if said["refused"] in REASONS else Reason.JOURNAL_IO, str(said["refused"]))
+            raise _refused(said)
         return said
 
     async def drain(self, within: float = 5.0) -> None:
@@ -144,6 +146,43 @@ class RecorderClient:
     def _check_idle(self) -> None:
         if not self._waiting and not self._asked:
             self._idle.set()
+
+
+def read_rows(path: Path, query: Answer) -> Iterator[Answer] | None:
+    """Rows as `journal export` prints them, from a running recorder's owner socket; None where nobody listens there.
+
+    Blocks. The recorder records the read first; `query`: from, to, last, types, subject, follow. Refused; UnreachableError.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with socket_address(path) as address:
+            connection.connect(address)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise _silent(f"does not let us in: {error.strerror}") from error
+    return _rows(connection, query)
+
+
+def _rows(connection: socket.socket, query: Answer) -> Iterator[Answer]:
+    frames = Frames()
+    with connection:
+        connection.sendall(frame({"n": 1, "op": "read", "query": query}))
+        while data := connection.recv(1 << 18):
+            for message in frames.feed(data):
+                if "refused" in message:
+                    raise _refused(message)
+                if "done" in message:
+                    return
+                yield message["row"]
+    raise _silent("ended the connection")
+
+
+def _refused(said: Answer) -> Refused:
+    reason = said["refused"]
+    return Refused(Reason(reason) if reason in REASONS else Reason.JOURNAL_IO, str(said.get("detail", reason)))
 
 
 def _silent(what: str) -> UnreachableError:

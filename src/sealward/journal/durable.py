@@ -80,6 +80,8 @@ class OsDisk:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = -1
+        about = root.stat()
+        self._owner = (about.st_uid, about.st_gid) if os.geteuid() == 0 else None  # root leaves no files that lock out their user
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -99,7 +101,7 @@ class OsDisk:
     def appender(self, name: str) -> Appender:
         path = self._root / name
         self._make_folder(path.parent)
-        return _OsAppender(path)
+        return _OsAppender(path, self._owner)
 
     def remove(self, names: Iterable[str]) -> None:
         paths = [self._root / name for name in names]
@@ -111,6 +113,7 @@ class OsDisk:
 
     def lock(self) -> None:
         self._lock = os.open(self._root / "private" / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
+        _give(self._lock, self._owner)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -137,6 +140,7 @@ class OsDisk:
                 temp = path.with_name(f".{path.name}.tmp")
                 descriptor = os.open(temp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
                 written.append((descriptor, temp, path))
+                _give(descriptor, self._owner)
                 os.fchmod(descriptor, PRIVATE_FILE if name.startswith("private/") else PUBLIC_FILE)
                 _write_all(descriptor, data)
             for descriptor, temp, path in written:
@@ -156,12 +160,15 @@ class OsDisk:
         self._make_folder(path.parent)
         path.mkdir(exist_ok=True)
         path.chmod(PRIVATE_FOLDER if path.is_relative_to(self._root / "private") else PUBLIC_FOLDER)
+        if self._owner is not None:
+            os.chown(path, *self._owner)
         _sync_folder(path.parent)
 
 
 class _OsAppender:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: tuple[int, int] | None) -> None:
         self._descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+        _give(self._descriptor, owner)
         self.durable = os.fstat(self._descriptor).st_size
         self._broken = False
         _sync_folder(path.parent)
@@ -185,6 +192,11 @@ class _OsAppender:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _give(descriptor: int, owner: tuple[int, int] | None) -> None:
+    if owner is not None:
+        os.fchown(descriptor, *owner)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

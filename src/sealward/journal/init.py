@@ -30,6 +30,7 @@ def create(directory: Path, origin: str, user: User | None = None) -> LogSigner:
         raise ConfigurationError(f"{origin!r} cannot be the name of a log", remedy="use a name like journal.example.org/1")
     if (directory / "private").exists() or (directory / "checkpoint").exists():
         raise ConfigurationError(f"{directory} holds a journal already", remedy="choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
     disk, private = OsDisk(directory), directory / "private"
     disk.replace([(RESERVE, bytes(RESERVE_BYTES))])
     disk.appender(f"{SEGMENTS}/{0:020d}.seg").close()

@@ -31,17 +31,19 @@ class Log:
     """
 
     def __init__(self, disk: Disk, signer: LogSigner, now: Callable[[], int]) -> None:
-        disk.lock()
         self._disk, self._signer, self._now = disk, signer, now
-        self._edge_lock, self._publish_lock = threading.Lock(), threading.Lock()
+        self._edge_lock, self._publish_lock = threading.Lock(), threading.Lock()  # the first also guards _starts
         self.failed: str | None = None
         try:
+            disk.lock()
             self._published = self._last_checkpoint()
-            self._starts, last, torn = self._recover()
-            self.dropped_bytes = torn
+            self._starts, last, self.dropped_bytes = self._recover()
             self._rewrite(last)
             self._restore_reserve()
-        except (IntegrityError, OSError):
+        except OSError as error:
+            disk.close()
+            raise self.fail(error) from error
+        except IntegrityError:
             disk.close()
             raise
 
@@ -115,11 +117,12 @@ class Log:
 
         What the old descriptor failed to sync may look written and not be. OSError: still failing.
         """
-        old = self._segment
-        self._rewrite(self._disk.read(self._segment_name())[: old.durable])
-        old.close()
-        self._restore_reserve()
-        self.failed = None
+        with self._publish_lock:
+            old = self._segment
+            self._rewrite(self._disk.read(_segment_name(self._starts[-1]))[: old.durable])
+            old.close()
+            self._restore_reserve()
+            self.failed = None
 
     def close(self) -> None:
         """Gives up the lock. Publish first."""
@@ -174,28 +177,36 @@ class Log:
 
     def _segment_data(self, start: int) -> bytes:
         try:
-            return self._disk.read(f"{SEGMENTS}/{start:020d}.seg")
+            return self._disk.read(_segment_name(start))
         except FileNotFoundError:
             return b""
 
     def _rewrite(self, data: bytes) -> None:
-        """After a failed sync the page cache can show bytes that are not on disk: only a fresh copy is known to be there."""
-        self._disk.replace([(self._segment_name(), data)])
-        self._segment = self._disk.appender(self._segment_name())
+        """A new segment of what no checkpoint covers, out of the `data` of the last one.
 
-    def _segment_name(self) -> str:
-        return f"{SEGMENTS}/{self._starts[-1]:020d}.seg"
+        After a failed sync the page cache can show bytes that are not on disk: only a fresh copy is known to be there.
+        """
+        index, at = self._starts[-1], 0
+        for entries, end in batches(data, index):
+            if index + len(entries) > self.published:
+                break
+            index, at = index + len(entries), end
+        self._disk.replace([(_segment_name(index), data[at:])])
+        self._segment = self._disk.appender(_segment_name(index))
+        self._starts = [*(start for start in self._starts if start < index), index]
+        self._drop_covered()
 
     def _roll(self) -> None:
         """The batch that filled the segment is durable already: what fails here, fails the next one."""
         try:
-            segment = self._disk.appender(f"{SEGMENTS}/{self.size:020d}.seg")
+            segment = self._disk.appender(_segment_name(self.size))
         except OSError as error:
             self.fail(error)
             return
         self._segment.close()
         self._segment = segment
-        self._starts.append(self.size)
+        with self._edge_lock:
+            self._starts.append(self.size)
 
     def _restore_reserve(self) -> None:
         if RESERVE.rpartition("/")[2] not in self._disk.names("private"):
@@ -208,11 +219,19 @@ class Log:
 
     def _tidy(self, full: Sequence[str]) -> None:
         """A full file replaces its partial ones, and a covered segment is no longer the only copy."""
-        gone = [f"{name}.p/{width}" for name in full for width in self._disk.names(f"{name}.p")]
-        live = needed(self._starts, self.published)
-        gone += [f"{SEGMENTS}/{start:020d}.seg" for start in self._starts if start not in live]
-        self._disk.remove(gone)
-        self._starts = live
+        self._disk.remove([f"{name}.p/{width}" for name in full for width in self._disk.names(f"{name}.p")])
+        self._drop_covered()
+
+    def _drop_covered(self) -> None:
+        with self._edge_lock:
+            live = needed(self._starts, self.published)
+            covered = [start for start in self._starts if start not in live]
+            self._starts = live
+        self._disk.remove([_segment_name(start) for start in covered])
+
+
+def _segment_name(start: int) -> str:
+    return f"{SEGMENTS}/{start:020d}.seg"
 
 
 def _damaged(detail: str) -> IntegrityError:

@@ -88,11 +88,13 @@ class Reader:
 
     def entry(self, index: int) -> bytes:
         """One durable entry; KeyError where there is none."""
-        for found, entry in self.entries(index):
-            if found == index:
-                return entry
-            break
-        raise KeyError(index)
+        size = self._published()
+        if 0 <= index < size:
+            return self._bundle(index // WIDTH, size)[index % WIDTH]
+        found = next(self.entries(index), None)
+        if found is None or found[0] != index:
+            raise KeyError(index)
+        return found[1]
 
     def proof(self, index: int, published: tuple[Checkpoint, bytes] | None = None) -> Proof:
         """Its place in the published log; KeyError where the checkpoint does not cover it."""
@@ -110,13 +112,23 @@ class Reader:
 
         Costs the entries since the hour of the request's ULID; `everywhere` costs all of them and trusts no clock.
         """
-        start = 0 if everywhere else self._first_of(hour(rfc3339(ulid_time_ms(request) * 1000)))
+        start = 0 if everywhere else self.since(request)
         for index, entry in self.entries(start):
             if "cm" in header_of(entry)[0]:
                 row = self.row(index, entry)
                 if row.event and "statement" in row.event and row.event["link"].get("request") == request:
                     return row
         return None
+
+    def since(self, request: str) -> int:
+        """An index before every entry about a request, by its ULID: bundles begin in order of time, give or take an hour."""
+        moment, size = hour(rfc3339(ulid_time_ms(request) * 1000)), self._published()
+        low, high = 0, size // WIDTH
+        while low < high:
+            middle = (low + high) // 2
+            header, _ = header_of(self._bundle(middle, size)[0])
+            low, high = (middle + 1, high) if header["time"] < moment else (low, middle)
+        return max(low - 1, 0) * WIDTH
 
     def receipt(self, row: Row) -> str | None:
         """The receipt of a row from `find` (contracts.md section 3); None until a checkpoint covers it."""
@@ -155,13 +167,3 @@ class Reader:
             return unbundle(read_tile(self._disk.read, "entries", n, size))
         except FormatError as error:
             raise IntegrityError("journal_damaged", f"bundle {n} {error.detail}") from error
-
-    def _first_of(self, moment: str) -> int:
-        """An index before every entry of the hour `moment` or later: bundles begin in order of time, give or take an hour."""
-        size = self._published()
-        low, high = 0, size // WIDTH
-        while low < high:
-            middle = (low + high) // 2
-            header, _ = header_of(self._bundle(middle, size)[0])
-            low, high = (middle + 1, high) if header["time"] < moment else (low, middle)
-        return max(low - 1, 0) * WIDTH

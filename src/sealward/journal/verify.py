@@ -6,7 +6,8 @@ believed. `of` is followed without keys (contracts.md section 3). A known checkp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from sealward.formats.b64 import b64
 from sealward.formats.entry import Closings, header_of
 from sealward.formats.fault import FormatError
 from sealward.formats.merkle import HASH, leaf_hash
-from sealward.formats.note import MLDSA44, Checkpoint, Verifier, open_checkpoint, open_note
+from sealward.formats.note import MLDSA44, Checkpoint, Verifier, open_checkpoint, open_cosigned, open_note
 from sealward.formats.tiles import WIDTH, Edge, bundle, tile_path, unbundle
 
 
@@ -28,14 +29,22 @@ class Files(Protocol):
         """Empty where there is none."""
 
 
+def _anybody(cosigned: AbstractSet[Verifier]) -> bool:
+    del cosigned
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the verifier believes: the log's key, and optionally its ML-DSA-44 key, witnesses and older checkpoints."""
+    """What the verifier believes: the log's key, and optionally its ML-DSA-44 key, witnesses and older checkpoints.
+
+    `quorum` says whether the keys that cosigned are enough.
+    """
 
     log: Verifier
     mldsa: Verifier | None = None
     witnesses: Sequence[Verifier] = ()
-    threshold: int = 0
+    quorum: Callable[[AbstractSet[Verifier]], bool] = _anybody
     known: Sequence[bytes] = ()
 
 
@@ -71,15 +80,16 @@ def verify(files: Files, trust: Trust) -> Report:
     report = Report(origin=trust.log.name)
     try:
         note = files.read("checkpoint")
-        checkpoint, report.witnesses = open_checkpoint(note, trust.log, trust.witnesses)
+        checkpoint, cosigned = open_cosigned(note, trust.log, trust.witnesses)
         if trust.mldsa is not None:
             _check_mldsa(note, trust.log, trust.mldsa)
     except (OSError, FormatError) as error:
         report.fault("checkpoint", str(error))
         return report
     report.size, report.root = checkpoint.size, b64(checkpoint.root)
-    if report.witnesses < trust.threshold:
-        report.fault("witnesses", f"{report.witnesses} of {trust.threshold} cosignatures")
+    report.witnesses = len({key.name for key in cosigned})
+    if not trust.quorum(set(cosigned)):
+        report.fault("witnesses", f"{report.witnesses} of {len(trust.witnesses)} witnesses cosigned: not enough")
     _Walk(files, checkpoint, report).run(_marks(trust, checkpoint, report))
     return report
 

@@ -62,10 +62,11 @@ class _Batch:
 class Writer:
     """Made by `open`. After an IntegrityError everything is refused until `resume` succeeds."""
 
-    def __init__(self, disk: Disk, keys: LogKeys, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold]) -> None:
-        self._disk, self._clock, self._random, self._folds = disk, clock, random, folds
+    def __init__(
+        self, disk: Disk, log: Log, keys: LogKeys, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold]
+    ) -> None:
+        self._disk, self._log, self._clock, self._random, self._folds = disk, log, clock, random, folds
         self._purpose_key, self._signer = keys.events, keys.signer
-        self._log = Log(disk, keys.signer, lambda: clock.now() // 1_000_000)
         self._keys = SubjectKeys(disk, keys.events, random)
         self._quota = Quota(disk.free, clock.boot)
         self._reader = Reader(disk, keys.signer.verifier, self._keys)
@@ -85,11 +86,15 @@ class Writer:
         Writes `journal.recovered` where a torn batch was dropped, and closes the requests of the last run (`recovery`).
         IntegrityError: locked, journal_damaged, journal_full, journal_io, key_store.
         """
-        writer = cls(disk, keys, clock, random, folds)
+        log = Log(disk, keys.signer, lambda: clock.now() // 1_000_000)
         with contextlib.ExitStack() as undo:
-            undo.callback(writer._close_files)
-            writer._replay()
-            writer._tell_recovery()
+            undo.callback(log.close)
+            try:
+                writer = cls(disk, log, keys, clock, random, folds)
+                writer._replay()
+                writer._tell_recovery()
+            except OSError as error:
+                raise log.fail(error) from error
             undo.pop_all()
         return writer
 

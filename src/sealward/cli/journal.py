@@ -1,0 +1,206 @@
+"""`sealward journal …`: write, read, verify and export a journal; its directory is DIR, else that of the deployment.
+
+Whoever reads content is recorded first: one `journal.read` a call. `verify` and `prove` read public files only and leave none.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from sealward.cli.journal_append import append as append_lines
+from sealward.cli.journal_place import Place, vkey_of
+from sealward.cli.output import Output, shared_options
+from sealward.errors import UsageError
+from sealward.formats.fault import FormatError
+from sealward.formats.ids import ULID
+from sealward.formats.note import Verifier
+from sealward.journal.durable import OsDisk
+from sealward.journal.init import MLDSA_VKEY, create
+from sealward.journal.policy import Policy
+from sealward.journal.reader import Reader
+from sealward.journal.verify import Report, Trust, verify
+
+Directory = click.Path(path_type=Path, exists=True, file_okay=False)
+File = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group()
+def journal() -> None:
+    """Write, read, verify and export the journal."""
+
+
+@journal.command("init")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--origin", required=True, help="The log's name, for ever: like journal.example.org/1.")
+@shared_options
+def init_(directory: Path, origin: str, home: Path, out: Output) -> None:
+    """Make keys and an empty log."""
+    del home
+    signer = create(directory, origin)
+    found = {"origin": origin, "vkey": signer.verifier.vkey, "vkey_mldsa44": signer.mldsa_verifier.vkey}
+    out.data(found, f"journal {origin} in {directory}\n{signer.verifier.vkey}")
+
+
+@journal.command()
+@click.argument("directory", metavar="DIR", type=Directory)
+@click.option("--jsonl", type=click.Choice(["-"]), required=True, help="Native events from stdin, one a line.")
+@shared_options
+def append(directory: Path, jsonl: str, home: Path, out: Output) -> int:
+    """Append events; each line is answered when it is durable."""
+    del jsonl, home, out
+    return append_lines(directory)
+
+
+@journal.command()
+@click.argument("directory", metavar="[DIR]", type=Directory, required=False)
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="How many of the last entries."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@shared_options
+def tail(directory: Path | None, lines: int, follow: bool, home: Path, out: Output) -> None:
+    """Show the last entries."""
+    query = {"last": lines} | ({"follow": True} if follow else {})
+    for row in Place.of(directory, home).rows(query):
+        out.data(row, line_of(row))
+
+
+@journal.command()
+@click.argument("directory", metavar="[DIR]", type=Directory, required=False)
+@click.option("--format", "format_", type=click.Choice(["native"]), default="native", show_default=True)
+@shared_options
+def export(directory: Path | None, format_: str, home: Path, out: Output) -> None:
+    """Every durable entry as one JSON line."""
+    del format_, out
+    for row in Place.of(directory, home).rows({"from": 0}):
+        sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@journal.command()
+@click.argument("request")
+@click.option("--dir", "directory", type=Directory, help="The journal, if not the deployment's.")
+@shared_options
+def receipt(request: str, directory: Path | None, home: Path, out: Output) -> int:
+    """The receipt of a request: proof of this prompt, this answer, this model, this decision."""
+    if ULID.fullmatch(request) is None:
+        raise UsageError(f"{request!r} is not the id of a request", remedy="it stands in the answer's header x-sealward-request")
+    text = Place.of(directory, home).receipt(request)
+    if text is None:
+        out.words(
+            f"no receipt of {request}: it has not ended, has no entry of its own, was erased, or no checkpoint covers it yet"
+        )
+        return 1
+    click.echo(text)
+    return 0
+
+
+@journal.command()
+@click.argument("directory", metavar="DIR", type=Directory)
+@click.argument("index", type=click.IntRange(min=0))
+@shared_options
+def prove(directory: Path, index: int, home: Path, out: Output) -> int:
+    """Print the .tlog-proof of an entry under the last checkpoint."""
+    del home
+    try:
+        click.echo(Reader(OsDisk(directory), vkey_of(directory)).proof(index).text, nl=False)
+    except KeyError:
+        out.words(f"entry {index} is not under the last checkpoint")
+        return 1
+    return 0
+
+
+@journal.command("verify")
+@click.argument("directory", metavar="[DIR]", type=Directory, required=False)
+@click.option("--vkey", help="The log's verifier key, or a file that holds it; overrides DIR/vkey.")
+@click.option("--witness", "witnesses", multiple=True, help="Verifier key of a witness that may have cosigned.")
+@click.option("--threshold", type=click.IntRange(min=0), default=0, help="How many of them must have.")
+@click.option("--policy", type=File, help="A C2SP tlog-policy file, instead of the three above.")
+@click.option(
+    "--known-checkpoint", "known", multiple=True, type=File, help="A checkpoint seen before: finds rollbacks and forks."
+)
+@shared_options
+def verify_(
+    directory: Path | None,
+    vkey: str | None,
+    witnesses: tuple[str, ...],
+    threshold: int,
+    policy: Path | None,
+    known: tuple[Path, ...],
+    home: Path,
+    out: Output,
+) -> int:
+    """Check the public files: every entry, tile, signature, and what each entry closes."""
+    place = Place.of(directory, home)
+    if policy is not None and (vkey or witnesses or threshold):
+        raise UsageError("--policy names the log and its witnesses", remedy="leave out --vkey, --witness and --threshold")
+    asked = _Asked(vkey or place.pinned, witnesses, threshold, policy, [path.read_bytes() for path in known])
+    try:
+        trust = asked.trust(place.directory)
+    except (FormatError, OSError) as error:
+        report = Report()
+        report.fault("vkey", str(error))
+    else:
+        report = verify(OsDisk(place.directory), trust)
+    _say_report(report, out)
+    return 0 if report.ok else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says about trust."""
+
+    vkey: str | None
+    witnesses: tuple[str, ...]
+    threshold: int
+    policy: Path | None
+    known: list[bytes]
+
+    def trust(self, directory: Path) -> Trust:
+        """FormatError, OSError where a key cannot be read."""
+        beside = directory / MLDSA_VKEY
+        mldsa = Verifier.parse(beside.read_text()) if beside.exists() else None
+        if self.policy is not None:
+            policy = Policy.parse(self.policy.read_text())
+            name = vkey_of(directory).name
+            log = next((log for log in policy.logs if log.name == name), policy.logs[0])
+            return Trust(log, mldsa, tuple(policy.witnesses.values()), policy.satisfied, self.known)
+        given = self.vkey
+        log = Verifier.parse(Path(given).read_text() if given and "+" not in given else given) if given else vkey_of(directory)
+        keys = [Verifier.parse(text) for text in self.witnesses]
+        return Trust(log, mldsa, keys, lambda cosigned: len({key.name for key in cosigned}) >= self.threshold, self.known)
+
+
+def _say_report(report: Report, out: Output) -> None:
+    said = report.as_json()
+    if out.as_json:
+        out.data(said)
+        return
+    for error in report.errors:
+        click.echo(f"{error['code']}: {error['detail']}")
+    verdict = "ok" if report.ok else "NOT OK"
+    click.echo(f"{verdict}: {report.origin}, {report.size} entries, root {report.root}, {report.witnesses} witnesses")
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """An entry for people."""
+    if "event" not in row:
+        return f"{row['index']:>8}  {row['header']['time']}  erased"
+    event = row["event"]
+    decision, link = event.get("decision", {}), event.get("link", {})
+    model, refusal = event.get("model", {}), event.get("refusal", {})
+    facts = [
+        event["subject"]["id"],
+        model.get("id") or model.get("alias"),
+        decision.get("reason") or decision.get("outcome"),
+        event.get("process", {}).get("name") or event.get("change", {}).get("target"),
+        f"x{refusal['count']}" if "count" in refusal else None,
+        link.get("request"),
+    ]
+    return f"{row['index']:>8}  {event['time'][:23]}Z  {event['type']:<20}  {'  '.join(str(fact) for fact in facts if fact)}"

@@ -1,0 +1,109 @@
+"""Where a journal lies, and how its content is read: by a running recorder, or by hand while there is none."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sealward.clock import SystemClock
+from sealward.errors import ConfigurationError
+from sealward.events import Event
+from sealward.formats import canonical
+from sealward.formats.fault import FormatError
+from sealward.formats.ids import rfc3339, ulid
+from sealward.formats.note import Verifier
+from sealward.journal.client import read_rows
+from sealward.journal.durable import OsDisk
+from sealward.journal.keys import load_keys
+from sealward.journal.reader import Reader, Row
+from sealward.journal.requests import ENDING
+from sealward.journal.writer import Draft, Writer
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A journal, and the log key that its deployment pins; none for a directory on its own."""
+
+    directory: Path
+    pinned: str | None
+
+    @classmethod
+    def of(cls, directory: Path | None, home: Path) -> Place:
+        """`directory`, else the journal of the deployment in `home`."""
+        if directory is not None:
+            return cls(directory, None)
+        if not (home / "journal").is_dir():
+            raise ConfigurationError(f"{home} holds no journal", remedy="name its directory, or the deployment with --home")
+        pin = home / "trust/log.vkey"
+        return cls(home / "journal", pin.read_text().strip() if pin.exists() else None)
+
+    def rows(self, query: Json) -> Iterator[Json]:
+        """Entries as `export` prints them, once the read is recorded. `query`: from, last, types, follow."""
+        found = read_rows(self._socket, query)
+        return self._rows_by_hand(query) if found is None else found
+
+    def receipt(self, request: str) -> str | None:
+        """The receipt of a request; None where there is none, or no checkpoint covers it yet."""
+        public = Reader(OsDisk(self.directory), vkey_of(self.directory))
+        for start in sorted({public.since(request), 0}, reverse=True):  # its clock may have been wrong
+            for row in self.rows({"from": start, "types": sorted(ENDING)}):
+                event = row.get("event", {})
+                if event.get("link", {}).get("request") == request and "statement" in event:
+                    covered = row["index"] < public.checkpoint()[0].size
+                    return public.receipt(Row(row["index"], public.entry(row["index"]), {}, event)) if covered else None
+        return None
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory.resolve().parent / "run/recorder.owner.sock"
+
+    def _rows_by_hand(self, query: Json) -> Iterator[Json]:
+        """Takes the lock, recovers, records the read, gives up the lock, reads."""
+        clock, disk = SystemClock(), OsDisk(self.directory)
+        with closing(Writer.open(disk, load_keys(self.directory), clock=clock, random=os.urandom)) as writer:
+            end = writer.size
+            writer.commit([Draft(_read_event(query, clock.now()))])
+        at = max(query.get("from", 0), end - query["last"] if "last" in query else 0)
+        while True:
+            for row in writer.reader.rows(at):
+                if row.index >= end:
+                    break
+                at = row.index + 1
+                if row.event is None or row.event["type"] in query.get("types", [row.event["type"]]):
+                    yield row.as_json()
+            if not query.get("follow"):
+                return
+            end = FOREVER
+            time.sleep(FOLLOW_EVERY)
+
+
+def vkey_of(directory: Path) -> Verifier:
+    """The key that lies beside the log. ConfigurationError without one."""
+    try:
+        return Verifier.parse((directory / "vkey").read_text())
+    except (OSError, FormatError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{directory}/vkey: {error}", remedy="give the log's key with --vkey") from error
+
+
+def _read_event(query: Json, now: int) -> Event:
+    return {
+        "v": 1,
+        "id": ulid(now, os.urandom(10)),
+        "type": "journal.read",
+        "time": rfc3339(now),
+        "instance": "cli",
+        "tenant": "default",
+        "subject": {"id": "owner", "kind": "human", "authn": "local"},
+        "read": {"query": canonical.dumps(query).decode()},
+    }
+
+
+FOREVER = 1 << 63
+FOLLOW_EVERY = 0.2

@@ -185,6 +185,7 @@ class Admission:
         first_door, first = self._failed.get(request, (None, event))
         same = all(first[group].get("id") == event[group].get("id") for group in ("subject", "model"))
         same = same and first["admission"]["input"] == event["admission"]["input"]
+        same = same and self._counters.may_retry(request)
         if first_door is not door or not same or first["admission"]["sidecar"] == event["admission"]["sidecar"]:
             raise Refused(Reason.TOKEN_REPLAYED, "this request was admitted before")
         return True

@@ -5,8 +5,8 @@ limits them today. A minute is a sliding window of 60 to 61 s in buckets of a se
 reserved at the admission and settled by the usage of the closing entry. A retry of a request is charged once.
 
 The recorder counts when it decides, and the same event comes back by `apply` once it is durable: what was counted is known
-by its event id, so it counts once either way. Seconds are those of CLOCK_BOOTTIME: a stepped wall clock neither opens nor
-closes a window. What is dumped, and what is replayed from events, is in wall time.
+by its event id, so it counts once either way. Seconds run by CLOCK_BOOTTIME from the wall time at which the process began:
+a stepped wall clock neither opens nor closes a window.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A request closed at boot second `at`. `retry`: it may be admitted once more, charged for new tokens only."""
+    """A request closed in second `at`. `retry`: it may be admitted once more, charged for new tokens only."""
 
     at: int
     charge: Charge
@@ -63,7 +63,7 @@ class Counters:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset = clock.now() - int(clock.boot() * SECOND)  # µs from boot to wall time when this began
+        self._offset = clock.now() - round(clock.boot() * SECOND)  # µs from boot to wall time when this began
         self._windows: dict[str, _Window] = {}
         self._counted: set[str] = set()
         self.open: dict[str, Charge] = {}
@@ -81,12 +81,16 @@ class Counters:
                 (Reason.LIMIT_CONCURRENT, "concurrent", window.open, 1),
                 (Reason.LIMIT_REQUESTS, "requests_per_minute", window.requests, requests),
                 (Reason.LIMIT_TOKENS, "tokens_per_minute", window.tokens, tokens - standing),
-                (Reason.LIMIT_BUDGET, "tokens_per_day", window.of_day(self._day(second)), tokens - standing),
+                (Reason.LIMIT_BUDGET, "tokens_per_day", window.of_day(second), tokens - standing),
             ):
                 limit = row.get(member)
                 if limit is not None and used + more > limit:
                     return Reached(reason, name, used, limit)
         return None
+
+    def may_retry(self, request: str) -> bool:
+        """Whether it was closed because its sidecar failed, within the last 60 s and for the first time."""
+        return self._before(request) is not None
 
     def admit(self, event: Event, keys: tuple[str, ...]) -> None:
         """Counts an `inference.admitted` that is about to be durable; `keys` = `counters_of(event)`."""
@@ -106,7 +110,7 @@ class Counters:
             return
         for key in charge.keys:
             self._windows[key].open -= 1
-            self._windows[key].give(charge.second, self._day(charge.second), 0 if charge.again else 1, charge.tokens)
+            self._windows[key].give(charge.second, 0 if charge.again else 1, charge.tokens)
 
     def apply(self, index: int, event: Event) -> None:
         """The fold: every durable event once, in order."""
@@ -129,28 +133,27 @@ class Counters:
             del self.closed[request]
 
     def now(self) -> int:
-        """Seconds since boot."""
-        return int(self._clock.boot())
+        """Unix seconds of a clock that nobody steps."""
+        return (round(self._clock.boot() * SECOND) + self._offset) // SECOND
 
     def dump(self) -> dict[str, Any]:
-        """What `load` takes, in wall seconds. Not while something is counted that is not durable."""
+        """What `load` takes. Not while something is counted that is not durable."""
         self.forget()
-        second, wall = self.now(), -(-self._offset // SECOND)  # rounded so that a window is never shorter after `load`
-        for key in [key for key, window in self._windows.items() if window.idle(second, self._day(second))]:
+        second = self.now()
+        for key in [key for key, window in self._windows.items() if window.idle(second)]:
             del self._windows[key]
         return {
             "epoch": self.epoch,
-            "windows": {key: window.dump(wall) for key, window in self._windows.items()},
-            "open": {request: _dumped(charge, wall) for request, charge in self.open.items()},
-            "closed": [[request, c.at + wall, c.retry, _dumped(c.charge, wall)] for request, c in self.closed.items()],
+            "windows": {key: window.dump() for key, window in self._windows.items()},
+            "open": {request: _dumped(charge) for request, charge in self.open.items()},
+            "closed": [[request, each.at, each.retry, _dumped(each.charge)] for request, each in self.closed.items()],
         }
 
-    def load(self, copy: Mapping[str, Any]) -> None:
-        wall = self._offset // SECOND
-        self.epoch = copy["epoch"]
-        self._windows = {key: _Window.load(value, wall) for key, value in copy["windows"].items()}
-        self.open = {request: _loaded(value, wall) for request, value in copy["open"].items()}
-        self.closed = {request: Closed(at - wall, _loaded(c, wall), retry) for request, at, retry, c in copy["closed"]}
+    def load(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+        self._windows = {key: _Window.load(value) for key, value in state["windows"].items()}
+        self.open = {request: _loaded(value) for request, value in state["open"].items()}
+        self.closed = {request: Closed(at, _loaded(charge), retry) for request, at, retry, charge in state["closed"]}
         for charge in self.open.values():
             for key in charge.keys:
                 self._windows[key].open += 1
@@ -160,15 +163,14 @@ class Counters:
         first = self._before(request)
         if first is not None:
             for key in self._windows.keys() & set(first.keys):  # its reservation was left standing when it closed
-                self._windows[key].give(first.second, self._day(first.second), 0, first.tokens)
+                self._windows[key].give(first.second, 0, first.tokens)
         self.closed.pop(request, None)
         charge = self.open[request] = Charge(keys, second, tokens, first is not None)
-        day = self._day(second)
         for key in charge.keys:
             window = self._windows.get(key)
             if window is None:
                 window = self._windows[key] = _Window()
-            window.take(second, day, 0 if charge.again else 1, tokens)
+            window.take(second, 0 if charge.again else 1, tokens)
         self.epoch = max(self.epoch, event["decision"].get("epoch", 0))
 
     def _close(self, event: Event, second: int) -> None:
@@ -177,12 +179,11 @@ class Counters:
         if charge is None:
             return
         used = outcome.get("input_tokens", 0) + outcome["output_tokens"] if "output_tokens" in outcome else charge.tokens
-        day = self._day(charge.second)
         for key in charge.keys:
             window = self._windows[key]
             window.open -= 1
             if used != charge.tokens:
-                window.give(charge.second, day, 0, charge.tokens - used)
+                window.give(charge.second, 0, charge.tokens - used)
         left = Charge(charge.keys, charge.second, used, charge.again)
         self.closed[request] = Closed(second, left, outcome.get("aborted_by") == "upstream" and not charge.again)
 
@@ -191,12 +192,9 @@ class Counters:
         closed = self.closed.get(request)
         return closed.charge if closed is not None and closed.retry else None
 
-    def _day(self, second: int) -> int:
-        return (second + self._offset // SECOND) // DAY_S
-
     def _second_of(self, event: Event) -> int:
-        """Where a replayed event lies on the clock of this run; never ahead of it."""
-        return min((parse_rfc3339(event["time"]) - self._offset) // SECOND, self.now())
+        """When a replayed event was; never ahead of now."""
+        return min(parse_rfc3339(event["time"]) // SECOND, self.now())
 
 
 def counters_of(event: Event) -> tuple[str, ...]:
@@ -221,7 +219,7 @@ class _Window:
         self.open = self.requests = self.tokens = self.day = self.day_tokens = 0
         self.buckets: dict[int, list[int]] = {}
 
-    def take(self, second: int, day: int, requests: int, tokens: int) -> None:
+    def take(self, second: int, requests: int, tokens: int) -> None:
         """Opens one request."""
         bucket = self.buckets.get(second)
         if bucket is None:
@@ -232,11 +230,12 @@ class _Window:
         self.requests += requests
         self.tokens += tokens
         self.open += 1
-        if day > self.day:
-            self.day, self.day_tokens = day, 0
-        self.day_tokens += tokens
+        if second // DAY_S > self.day:
+            self.day, self.day_tokens = second // DAY_S, 0
+        if second // DAY_S == self.day:
+            self.day_tokens += tokens
 
-    def give(self, second: int, day: int, requests: int, tokens: int) -> None:
+    def give(self, second: int, requests: int, tokens: int) -> None:
         """Takes back (or, negative, adds) what was taken in `second`, if that is still in the window and of this day."""
         bucket = self.buckets.get(second)
         if bucket is not None:
@@ -244,7 +243,7 @@ class _Window:
             bucket[1] -= tokens
             self.requests -= requests
             self.tokens -= tokens
-        if day == self.day:
+        if second // DAY_S == self.day:
             self.day_tokens -= tokens
 
     def expire(self, second: int) -> None:
@@ -254,34 +253,34 @@ class _Window:
             self.requests -= requests
             self.tokens -= tokens
 
-    def of_day(self, day: int) -> int:
-        return self.day_tokens if day == self.day else 0
+    def of_day(self, second: int) -> int:
+        return self.day_tokens if second // DAY_S == self.day else 0
 
-    def idle(self, second: int, day: int) -> bool:
+    def idle(self, second: int) -> bool:
         """Whether forgetting it changes nothing."""
         self.expire(second)
-        return not self.open and not self.buckets and not self.of_day(day)
+        return not self.open and not self.buckets and not self.of_day(second)
 
-    def dump(self, wall: int) -> list[Any]:
-        return [[[second + wall, *bucket] for second, bucket in self.buckets.items()], self.day, self.day_tokens]
+    def dump(self) -> list[Any]:
+        return [[[second, *bucket] for second, bucket in self.buckets.items()], self.day, self.day_tokens]
 
     @classmethod
-    def load(cls, value: list[Any], wall: int) -> _Window:
+    def load(cls, value: list[Any]) -> _Window:
         found = cls()
         buckets, found.day, found.day_tokens = value
-        found.buckets = {second - wall: [requests, tokens] for second, requests, tokens in buckets}
+        found.buckets = {second: [requests, tokens] for second, requests, tokens in buckets}
         found.requests = sum(bucket[0] for bucket in found.buckets.values())
         found.tokens = sum(bucket[1] for bucket in found.buckets.values())
         return found
 
 
-def _dumped(charge: Charge, wall: int) -> list[Any]:
-    return [list(charge.keys), charge.second + wall, charge.tokens, charge.again]
+def _dumped(charge: Charge) -> list[Any]:
+    return [list(charge.keys), charge.second, charge.tokens, charge.again]
 
 
-def _loaded(value: list[Any], wall: int) -> Charge:
+def _loaded(value: list[Any]) -> Charge:
     keys, second, tokens, again = value
-    return Charge(tuple(keys), second - wall, tokens, again)
+    return Charge(tuple(keys), second, tokens, again)
 
 
 SECOND = 1_000_000

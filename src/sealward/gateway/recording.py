@@ -44,10 +44,10 @@ class World:
     `receipt` and `read` answer a question that the journal's files are read for, once the entries before it are durable.
     """
 
+    serving: Callable[[], Snapshot]
+    lease: Lease
     clock: Clock
     random: Callable[[int], bytes]
-    lease: Lease
-    serving: Callable[[], Snapshot]
     behind: Callable[[], None]
     receipt: Callable[[Client, Message], None]
     read: Callable[[Client, Message], None]

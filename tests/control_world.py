@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from people import NOW, PEPPER
 from sealward.control import genesis
-from sealward.control.api import admin_api
+from sealward.control.api import admin_api, described
 from sealward.control.author import Author
 from sealward.control.call import Peer
 from sealward.control.office import Office
@@ -228,13 +228,11 @@ class Reply:
 
 
 def _api(office: Office) -> Any:
-    """Made once for each life of control."""
-    if _LAST[0] is not office:
-        _LAST[:] = [office, admin_api(office)]
-    return _LAST[1]
+    """The routes are described once for all tests."""
+    return admin_api(APP, office)
 
 
-_LAST: list[Any] = [None, None]
+APP = described()
 
 
 async def ask(

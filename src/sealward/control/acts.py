@@ -11,7 +11,7 @@ from typing import Any
 
 from sealward.errors import Reason, Refused
 from sealward.events import Event
-from sealward.formats.ids import is_id
+from sealward.formats.ids import is_id, parse_rfc3339, rfc3339
 from sealward.formats.snapshot import Snapshot
 from sealward.identity.roles import MODEL_ACTIONS, RESERVED
 
@@ -68,12 +68,14 @@ def create_key(snapshot: Snapshot, key_id: str, row: Row) -> Act:
     return Act("apikey.created", f"apikey:{key_id}", "create", (_put("keys", key_id, row),), after=after)
 
 
-def rotate_key(snapshot: Snapshot, key_id: str, fresh: Row, retires_at: str) -> Act:
-    """`fresh`: hmac, created, expires of the new secret. The one before lives until `retires_at`, never beyond its own end."""
+def rotate_key(snapshot: Snapshot, key_id: str, hmac: str, now_us: int, overlap_us: int) -> Act:
+    """The new secret lives as long as the one before was given; that one for `overlap_us`, never beyond its own end."""
     row = _row(snapshot, "keys", key_id, f"key {key_id}")
     if "suspended" in row:
         raise _refused(f"key {key_id} is suspended", 409)
-    new = {**row, **fresh, "old": {"hmac": row["hmac"], "retires_at": min(retires_at, row["expires"])}}
+    life_us = parse_rfc3339(row["expires"]) - parse_rfc3339(row["created"])
+    old = {"hmac": row["hmac"], "retires_at": min(rfc3339(now_us + overlap_us), row["expires"])}
+    new = {**row, "hmac": hmac, "created": rfc3339(now_us), "expires": rfc3339(now_us + life_us), "old": old}
     before, after = (f"expires {found['expires'][:10]}" for found in (row, new))
     return Act("apikey.rotated", f"apikey:{key_id}", "rotate", (_put("keys", key_id, new),), before, after)
 

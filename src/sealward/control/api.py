@@ -18,36 +18,45 @@ from sealward.errors import Reason, Refused, UnreachableError
 from sealward.identity.admin_routes import ROUTES
 
 
-def admin_api(office: Office) -> ASGIApp:
-    """Complete: a route without a handler, or a handler without a route, is a KeyError at start."""
+def admin_api(app: FastAPI, office: Office) -> ASGIApp:
+    """The API of `office`, gate and all."""
+    app.state.office = office
+    return Gate(app, office)
+
+
+def described() -> FastAPI:
+    """All routes, described once: it reads many files, so it comes before rights are given up.
+
+    A route without a handler, or a handler without a route, is a KeyError.
+    """
     app = FastAPI(title="sealward admin API", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
-    app.state.office = office
     handlers = {**CHANGES, **READS}
     for route in ROUTES:
         handler = handlers.pop(route.name)
         app.add_api_route(route.path, handler, methods=[route.method], name=route.name, operation_id=route.name)
     if handlers:
         raise KeyError(*handlers)
-
-    @app.exception_handler(Refused)
-    async def _refused(request: Request, refused: Refused) -> Response:
-        return _answer(office, request, refused)
-
-    @app.exception_handler(UnreachableError)
-    async def _unreachable(request: Request, error: UnreachableError) -> Response:
-        return _answer(office, request, Refused(Reason.OVERLOADED, error.detail))
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
-        return _answer(office, request, Refused(Reason.BODY_FIELD, told))
-
-    app.openapi()  # described once, before rights are given up
-    return Gate(app, office)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(UnreachableError, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.openapi()
+    return app
 
 
-def _answer(office: Office, request: Request, refused: Refused) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
+    """What a handler could not do: recorded, and told as a problem."""
+    office: Office = request.app.state.office
     call: Call = request.state.call
+    refused = _as_refused(error)
     office.sink.record(denied(office, call.heard, call.route, call.principal, refused))
     return problem(refused, call.heard.request)
+
+
+def _as_refused(error: Exception) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, RequestValidationError):
+        told = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
+        return Refused(Reason.BODY_FIELD, told)
+    return Refused(Reason.OVERLOADED, str(error))

@@ -66,7 +66,8 @@ async def create_key(office: OfficeDep, call: CallDep, form: NewKey) -> Answer:
         if not now_us < wanted <= expires_us:
             raise Refused(Reason.BODY_FIELD, "expires: not between now and the age limit of the settings")
         expires_us = wanted
-    row = {"owner": form.owner, "environment": office.settings.identity.environment} | _secret(office, key, now_us, expires_us)
+    row: dict[str, Any] = {"owner": form.owner, "environment": office.settings.identity.environment, "hmac": _digest(office, key)}
+    row |= {"created": rfc3339(now_us), "expires": rfc3339(expires_us)}
     bindings = form.bindings.row() if form.bindings else {}
     if bindings:
         row["bindings"] = bindings
@@ -82,11 +83,11 @@ async def rotate_key(
 ) -> Answer:
     """A new secret under the same id; the old one lives on for the overlap."""
     key = issue(office.settings.identity.environment, id, office.author.random)
-    now_us = office.author.clock.now()
-    fresh = _secret(office, key, now_us, now_us + office.settings.identity.apikey.max_age * SECOND_US)
-    retires_at = rfc3339(now_us + form.overlap_s * SECOND_US)
-    made = await office.change(call, lambda now: acts.rotate_key(now, id, fresh, retires_at))
-    return _told(made, id=id, key=key.secret.reveal().decode(), expires=fresh["expires"], old_retires_at=retires_at)
+    hmac, now_us = _digest(office, key), office.author.clock.now()
+    made = await office.change(call, lambda now: acts.rotate_key(now, id, hmac, now_us, form.overlap_s * SECOND_US))
+    row = office.snapshot.sections["keys"].get(id, {})
+    told = {"expires": row.get("expires", ""), "old_retires_at": row.get("old", {}).get("retires_at", "")}
+    return _told(made, id=id, key=key.secret.reveal().decode(), **told)
 
 
 async def suspend_key(office: OfficeDep, call: CallDep, id: str) -> Answer:  # noqa: A002 - the same
@@ -155,9 +156,8 @@ async def unset_limit(office: OfficeDep, call: CallDep, id: str) -> Answer:  # n
     return _told(await office.change(call, lambda now: acts.set_limit(now, id, None)), id=id)
 
 
-def _secret(office: Office, key: ApiKey, now_us: int, expires_us: int) -> dict[str, Any]:
-    hmac = stored_digest(office.pepper, key.secret.reveal()).hex()
-    return {"hmac": hmac, "created": rfc3339(now_us), "expires": rfc3339(expires_us)}
+def _digest(office: Office, key: ApiKey) -> str:
+    return stored_digest(office.pepper, key.secret.reveal()).hex()
 
 
 def _kind(call: Call) -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import anyio._backends._asyncio  # noqa: F401 - loaded lazily otherwise, when its files can no longer be read
 import structlog
+import uvicorn.lifespan.off  # noqa: F401 - the same
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fastapi import FastAPI
 
 from sealward.clock import SystemClock
-from sealward.control.api import admin_api
+from sealward.control.api import admin_api, described
 from sealward.control.author import Author
 from sealward.control.links import RecorderJournal
 from sealward.control.office import Office
@@ -45,17 +47,25 @@ def main(start: Start) -> None:
     if start.user is not None:
         for file in folder.glob("state.db*"):
             os.chown(file, start.user.uid, start.user.gid, follow_symlinks=False)
+    app = described()
     start.drop()
     pepper = read_key(folder / "pepper")
     with State(database) as state:
-        asyncio.run(_Control(start, settings, pepper, public, state, sockets).serve())
+        asyncio.run(_Control(start, settings, pepper, public, state, app, sockets).serve())
 
 
 class _Control:
     """The process's parts. They are made inside the running loop."""
 
     def __init__(
-        self, start: Start, settings: Settings, pepper: Secret, public: Ed25519PublicKey, state: State, sockets: Path
+        self,
+        start: Start,
+        settings: Settings,
+        pepper: Secret,
+        public: Ed25519PublicKey,
+        state: State,
+        app: FastAPI,
+        sockets: Path,
     ) -> None:
         clock = SystemClock()
         self._start = start
@@ -65,7 +75,7 @@ class _Control:
         self._publisher = Publisher(state, RecorderJournal(self._recorder), self._signer, public, self._author)
         office = Office(settings, pepper, self._author, self._recorder, self._publisher)
         self._publisher.on_snapshot = office.hold
-        self._server = AdminServer(admin_api(office), start)
+        self._server = AdminServer(admin_api(app, office), start)
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT; raises what ended one of the parts."""

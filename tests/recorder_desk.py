@@ -121,7 +121,7 @@ class Desk:
         self.writer = Writer.open(
             Handle(self.platter), LOG_KEYS, clock=self.clock, random=self.random.randbytes, folds=[self.counters, self.intents]
         )
-        self.written: list[tuple[int, Event]] = []
+        self.writer.publish()
         self._watch(self.writer)
         lease = Lease(self._unwrap, self.clock.boot())
         world = World(self._serving, lease, self.clock, self.random.randbytes, self._behind, self._look_up, self._look_up)

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from uids import open_way
-
 MODEL = "mock"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 8}
 
@@ -50,11 +48,10 @@ class MockRuntime(http.server.BaseHTTPRequestHandler):
 
 
 class Living:
-    """`sealward init` and `sealward up` in `home`, as a person would type them. `close` ends everything."""
+    """`sealward init` and `sealward up` in `home` (in an open folder), as a person would type them. `close` ends everything."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        open_way(home.parent)
         self.runtime = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MockRuntime)
         threading.Thread(target=self.runtime.serve_forever, daemon=True).start()
         self.sealward("init", str(home), "--runtime", f"{MODEL}=http://127.0.0.1:{self.runtime.server_port}")

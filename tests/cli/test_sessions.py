@@ -17,35 +17,27 @@ from pathlib import Path
 
 import pytest
 
-from uids import open_way
+from uids import open_folder
 
 SESSIONS = sorted(Path(__file__).parents[1].joinpath("sessions").glob("*.txt"))
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda path: path.stem)
-def test_a_session_runs_as_written(session: Path, tmp_path: Path) -> None:
+def test_a_session_runs_as_written(session: Path) -> None:
     """What the documentation shows is what happens, word for word."""
-    open_way(tmp_path)
-    program = tmp_path / "bin" / "sealward"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m sealward "$@"\n')
-    program.chmod(0o755)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    for line, command, expected, code in steps(session.read_text()):
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        where = f"{session.name}:{line}: $ {command}\n{done.stdout}"
-        assert done.returncode == code, where
-        assert re.fullmatch(".*?".join(map(re.escape, expected.split("…"))), done.stdout.strip(), re.DOTALL), where
+    with open_folder() as root:
+        program, folder = root / "bin/sealward", root / "work"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m sealward "$@"\n')
+        program.chmod(0o755)
+        folder.mkdir()
+        environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        for line, command, expected, code in steps(session.read_text()):
+            shell = ["bash", "-c", f"exec 2>&1; {command}"]
+            done = subprocess.run(shell, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+            where = f"{session.name}:{line}: $ {command}\n{done.stdout}"
+            assert done.returncode == code, where
+            assert re.fullmatch(".*?".join(map(re.escape, expected.split("…"))), done.stdout.strip(), re.DOTALL), where
 
 
 def steps(text: str) -> list[tuple[int, str, str, int]]:

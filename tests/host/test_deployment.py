@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import shutil
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,17 @@ from sealward.host import certificates
 from sealward.host.deployment import Deployment, make_keys, pin_log, prepare
 from sealward.host.users import role_users, separated
 from sealward.process import User
-from uids import attempt, open_way, root_here
+from uids import attempt, open_folder, root_here
 
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home() -> Iterator[Path]:
     """An empty folder with settings, which every user may enter."""
-    open_way(tmp_path)
-    (tmp_path / "sealward.yaml").write_text("version: 1\njournal: {origin: test/log}\n")
-    return tmp_path
+    with open_folder() as folder:
+        (folder / "sealward.yaml").write_text("version: 1\njournal: {origin: test/log}\n")
+        yield folder
 
 
 def made(home: Path, now: dt.datetime = NOW, names: tuple[str, ...] = ()) -> Deployment:
@@ -68,24 +69,22 @@ def test_keys_are_readable_by_their_one_user_only(home: Path) -> None:
         assert attempt(user.uid, (home / "trust/signer.pub").read_bytes) == "ok", role
 
 
-def test_a_closed_home_folder_is_passed_by_links(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_closed_home_folder_is_passed_by_links(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where users of their own cannot enter the folder, everything lies elsewhere and the folder links to it."""
     if not root_here():
         return
-    elsewhere = tmp_path_factory.mktemp("var")
-    elsewhere.chmod(0o755)
+    closed, elsewhere = home / "closed", home / "var"
+    closed.mkdir(mode=0o700)
+    (home / "sealward.yaml").rename(closed / "sealward.yaml")
     monkeypatch.setattr("sealward.host.deployment.ELSEWHERE", elsewhere)
-    home.chmod(0o700)
-    deployment = made(home)
+    deployment = made(closed)
     assert deployment.base.parent == elsewhere
-    assert Deployment.at(home) == deployment
-    assert made(home) == deployment
+    assert Deployment.at(closed) == deployment
+    assert made(closed) == deployment
     door = deployment.users["door"].uid
-    assert attempt(door, (home / "state/door/pepper").read_bytes) == "EACCES"
+    assert attempt(door, (closed / "state/door/pepper").read_bytes) == "EACCES"
     assert attempt(door, (deployment.base / "state/door/pepper").read_bytes) == "ok"
-    assert (deployment.base / "sealward.yaml").read_text() == (home / "sealward.yaml").read_text()
+    assert (deployment.base / "sealward.yaml").read_text() == (closed / "sealward.yaml").read_text()
 
 
 def test_without_root_everything_is_one_user_and_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

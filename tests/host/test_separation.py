@@ -11,16 +11,17 @@ import pytest
 
 from living import Living
 from sealward.host.deployment import Deployment
-from uids import attempt, connect, root_here
+from uids import attempt, connect, open_folder, root_here
 
 
 @pytest.fixture(scope="module")
-def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Living]:
+def living() -> Iterator[Living]:
     """One deployment with all its processes, for all tests here."""
-    living = Living(tmp_path_factory.mktemp("living") / "ai")
-    yield living
-    living.close()
-    assert living.processes() == []
+    with open_folder() as folder:
+        living = Living(folder / "ai")
+        yield living
+        living.close()
+        assert living.processes() == []
 
 
 def test_every_process_is_its_own_user_without_rights(living: Living) -> None:
@@ -87,6 +88,7 @@ def test_no_process_can_plant_a_socket_or_look_into_another(living: Living) -> N
     if not root_here():
         return
     users, report = Deployment.at(living.home).users, living.report()
+    assert report
     for user in users.values():
         assert attempt(user.uid, (living.home / "run/x.sock").touch) == "EACCES"
         assert attempt(user.uid, (living.home / "run/signer.door.sock").unlink) == "EACCES"

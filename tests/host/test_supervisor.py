@@ -18,7 +18,7 @@ import pytest
 
 from sealward.host.deployment import Deployment, make_keys, prepare
 from sealward.host.users import role_users
-from uids import attempt, connect, open_way, root_here
+from uids import attempt, connect, open_folder, root_here
 
 PROGRAM = Path(__file__).with_name("supervise_trivial.py")
 
@@ -71,15 +71,14 @@ class Up:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home() -> Iterator[Path]:
     """A deployment's folder with keys, open to every user's passage."""
-    open_way(tmp_path)
-    (tmp_path / "behave").mkdir()
     doors = 'doors: {inference: {listen: "127.0.0.1:0"}, management: {listen: "127.0.0.1:0"}}'
-    text = f"version: 1\njournal: {{origin: test/log}}\n{doors}\n"
-    (tmp_path / "sealward.yaml").write_text(text)
-    make_keys(prepare(tmp_path), [], dt.datetime.now(dt.UTC))
-    return tmp_path
+    with open_folder() as folder:
+        (folder / "behave").mkdir()
+        (folder / "sealward.yaml").write_text(f"version: 1\njournal: {{origin: test/log}}\n{doors}\n")
+        make_keys(prepare(folder), [], dt.datetime.now(dt.UTC))
+        yield folder
 
 
 @pytest.fixture

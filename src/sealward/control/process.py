@@ -70,7 +70,7 @@ class _Control:
         clock = SystemClock()
         self._start = start
         self._author = Author(clock, os.urandom)
-        self._recorder = RecorderClient(sockets / "recorder.control.sock", clock, acknowledged=True)
+        self._recorder = RecorderClient(sockets / "recorder.control.sock", clock)
         self._signer = SignerLink(sockets / "signer.control.sock")
         self._publisher = Publisher(state, RecorderJournal(self._recorder), self._signer, public, self._author)
         office = Office(settings, pepper, self._author, self._recorder, self._publisher)

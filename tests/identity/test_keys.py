@@ -162,3 +162,15 @@ def test_a_running_caller_is_renewed_only_while_the_key_stands() -> None:
         with pytest.raises(Refused) as refused:
             changed.renew(before, now_us=NOW)
         assert refused.value.reason is Reason.CREDENTIAL_REVOKED
+
+
+def test_a_stream_of_a_secret_that_was_rotated_away_ends_with_the_overlap() -> None:
+    """Also when it began while that secret was the current one."""
+    before = ask(with_key(), header(KEY))
+    fresh = issue("live", KEY.id)
+    old = {"hmac": stored_digest(PEPPER, KEY.secret.reveal()).hex(), "retires_at": rfc3339(NOW + 60)}
+    rotated = access(keys={KEY.id: key_row(fresh, "ann", created=rfc3339(NOW), old=old)})
+    assert rotated.renew(before, now_us=NOW + 59).key_state == "retiring"
+    with pytest.raises(Refused) as refused:
+        rotated.renew(before, now_us=NOW + 60)
+    assert refused.value.reason is Reason.CREDENTIAL_RETIRED

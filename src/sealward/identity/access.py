@@ -83,7 +83,7 @@ class Access:
         """A caller that was proven under an earlier snapshot, as this one sees it; Refused where the proof holds no longer."""
         if principal.key_id is None:
             return principal
-        return self._keys.standing(principal.key_id, principal.key_state == "retiring", now_us)
+        return self._keys.standing(principal, principal.key_id, now_us)
 
     def resolve_model(self, name: str) -> str | None:
         """The id of a model by its exact id or one of its aliases."""

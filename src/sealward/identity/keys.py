@@ -50,12 +50,16 @@ class Keys:
             key.bindings.check_caller(source_addr, certificate, now_us)
         return principal
 
-    def standing(self, key_id: str, retiring: bool, now_us: int) -> Principal:
-        """The holder of a key that was proven under an earlier snapshot, as this one sees it."""
+    def standing(self, principal: Principal, key_id: str, now_us: int) -> Principal:
+        """The holder of a key that was proven under an earlier snapshot, as this one sees it.
+
+        A secret made before the row's own was current once and was rotated away since.
+        """
         row = self._rows.get(key_id)
         if row is None:
             raise Refused(Reason.CREDENTIAL_REVOKED, "key")
-        return self._key(key_id, row).standing(retiring, now_us)
+        key = self._key(key_id, row)
+        return key.standing(principal.key_state == "retiring" or principal.issued_us != key.current.issued_us, now_us)
 
     def _prove(self, presented: bytes) -> tuple[_Key, bool]:
         key_id = key_id_of(presented, self._environment)

@@ -63,7 +63,8 @@ def present(model_id: str, model: Model, start: Start) -> Presented:
         raise ConfigurationError("the runtime xllamacpp is not installed", remedy="pip install 'sealward[demo]'")
     weights = _open(model.weights)
     digest = _sha256(weights)
-    socket = start.home / "state" / "runtime" / f"{secrets.token_hex(8)}.sock"
+    folder = (start.home / "state" / "runtime").resolve()  # later it may not be reachable through the home folder
+    socket = folder / f"{secrets.token_hex(8)}.sock"
     child = _fork(start, Order(model_id, runtime, weights, socket))
     os.close(weights)
     return Presented(model_id, runtime.kind, digest, socket, child)

@@ -16,7 +16,7 @@ import orjson
 from sealward.cli.journal_append import append as append_lines
 from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.output import Output, shared_options
-from sealward.errors import UsageError
+from sealward.errors import ConfigurationError, UsageError
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import ULID
 from sealward.formats.note import Verifier
@@ -143,7 +143,7 @@ def verify_(
     asked = _Asked(vkey or place.pinned, witnesses, threshold, policy, [path.read_bytes() for path in known])
     try:
         trust = asked.trust(place.directory)
-    except (FormatError, OSError) as error:
+    except (FormatError, OSError, ConfigurationError) as error:
         report = Report()
         report.fault("vkey", str(error))
     else:
@@ -163,7 +163,7 @@ class _Asked:
     known: list[bytes]
 
     def trust(self, directory: Path) -> Trust:
-        """FormatError, OSError where a key cannot be read."""
+        """FormatError, OSError, ConfigurationError where a key cannot be read."""
         beside = directory / MLDSA_VKEY
         mldsa = Verifier.parse(beside.read_text()) if beside.exists() else None
         if self.policy is not None:

@@ -134,9 +134,9 @@ class Reader:
         """The receipt of a row from `find` (contracts.md section 3); None until a checkpoint covers it."""
         if row.event is None:
             raise KeyError(row.index)
-        published = self.checkpoint()
-        if row.index >= published[0].size:
+        if row.index >= self._published():
             return None
+        published = self.checkpoint()
         parts = {"statement": statement_of(row.event), "entry": b64(row.entry), "proof": self.proof(row.index, published).text}
         return canonical.dumps(parts).decode()
 

@@ -7,7 +7,7 @@ what is counted and what is durable cannot part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import jsonschema_rs
 from sealward.errors import Reason, Refused
 from sealward.events import Event
 from sealward.formats.entry import ADMITTED
-from sealward.formats.event import SCHEMA, holds_float, validate
+from sealward.formats.event import SCHEMA, holds_float
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import ulid, ulid_time_ms
 from sealward.formats.snapshot import GENESIS, Snapshot
@@ -100,12 +100,16 @@ class Admission:
         given: Event = message["event"]
         check_closing(given, message["outcome"])
         admitted = door.open[message["req"]]
-        event = self._closing(admitted, f"inference.{message['outcome']}", now) | given
-        event["decision"] = admitted["decision"] | {k: v for k, v in given.get("decision", {}).items() if k in DOORS_DECISION}
-        event["content"] = given.get("content", {}) | admitted["content"]
-        event["statement"] = given.get("statement", {}) | {"input_sha256": admitted["admission"]["input"]}
+        event = self._closing(admitted, f"inference.{message['outcome']}", now)
+        event |= given
+        if "decision" in given:
+            said = {name: value for name, value in given["decision"].items() if name in DOORS_DECISION}
+            event["decision"] = admitted["decision"] | said
+        if "content" in given:
+            event["content"] = given["content"] | admitted["content"]
         if "truncated" in given:
             event["truncated"] = admitted.get("truncated", {}) | given["truncated"]
+        event["statement"] = given.get("statement", {}) | {"input_sha256": admitted["admission"]["input"]}
         self._close(door, event)
         if event["outcome"].get("aborted_by") == "upstream":
             self._failed[message["req"]] = door, admitted
@@ -164,17 +168,14 @@ class Admission:
     def _heard(self, door: Door, message: Mapping[str, Any], now: Moment) -> Event:
         """The door's event as an admission of now; from here on its members have the types of the schema."""
         event: Event = message["event"]
-        if not event.keys() <= DOORS_ADMITTED:
-            raise FormatError("event", "a member that an admission does not have")
         event |= {
             "type": ADMITTED,
             "time": now.text,
             "instance": door.instance(event.get("instance")),
             "admission": {name: message[name] for name in ("body", "input", "path", "sidecar")},
         }
-        validate(event)
-        if event["link"]["request"] != message["req"]:
-            raise FormatError("event", "of another request")
+        if not _ADMISSION.is_valid(event) or holds_float(event) or event["link"]["request"] != message["req"]:
+            raise FormatError("event", "not the admission of this request")
         return event
 
     def _first(self, door: Door, event: Event) -> bool:
@@ -193,14 +194,13 @@ class Admission:
     def _judge(self, event: Event, message: Mapping[str, Any], now: Moment) -> tuple[str, ...]:
         """Overwrites what the recorder knows better, then asks age, caller, model and limits; the counters to charge."""
         rules, tokens = self._rules, message["tokens"]
-        known = {"outcome": "allow", "epoch": rules.snapshot.epoch, "policy_digest": rules.snapshot.policy_digest}
-        event["decision"] = event["decision"] | known
+        event["decision"] |= rules.decision
         age = now.us // 1000 - ulid_time_ms(message["req"])
         if not -MAX_AHEAD_MS <= age <= MAX_AGE_MS:
             raise Denied(Refused(Reason.HTTP_TIMEOUT, "the request is not of now"), event)
-        event["subject"] = rules.subject(event)
+        event["subject"] |= rules.subject(event)
         event["model"] = rules.model(event)
-        event["request"] = event["request"] | {"reserved_tokens": tokens}
+        event["request"]["reserved_tokens"] = tokens
         keys = counters_of(event)
         reached = self._counters.reached(message["req"], rules.bounds(keys), tokens)
         if reached is not None:
@@ -209,9 +209,12 @@ class Admission:
         return keys
 
     def _closing(self, admitted: Event, kind: str, now: Moment) -> Event:
-        event = {name: admitted[name] for name in OF_ADMITTED if name in admitted}
+        event = {name: admitted[name] for name in OF_ADMITTED}
+        if "truncated" in admitted:
+            event["truncated"] = admitted["truncated"]
         event["request"] = _without_reservation(admitted)
-        return event | {"id": ulid(now.us, self._random(10)), "type": kind, "time": now.text}
+        event["id"], event["type"], event["time"] = ulid(now.us, self._random(10)), kind, now.text
+        return event
 
     def _close(self, door: Door, event: Event) -> None:
         del door.open[event["link"]["request"]]
@@ -234,9 +237,10 @@ class _Rules:
         part = snapshot.sections
         self._subjects, self._keys, self._models, self._limits = part["subjects"], part["keys"], part["models"], part["limits"]
         self._default = self._limits.get("default")
+        self.decision = {"outcome": "allow", "epoch": snapshot.epoch, "policy_digest": snapshot.policy_digest}
 
     def subject(self, event: Event) -> Event:
-        """The event's subject with kind and groups as they are here. A key must be one of this subject's."""
+        """Kind and groups of the event's subject as they are here. A key must be one of this subject's."""
         said: Event = event["subject"]
         row, key = self._subjects.get(said["id"]), said.get("key_id")
         if row is None or (key is not None and self._keys.get(key, _NOTHING).get("owner") != said["id"]):
@@ -246,7 +250,7 @@ class _Rules:
         groups = row["groups"]
         if len(groups) > MAX_GROUPS:  # those that are limited count
             groups = sorted(groups, key=lambda group: "group:" + group not in self._limits)[:MAX_GROUPS]
-        return said | {"kind": row["kind"], "groups": groups}
+        return {"kind": row["kind"], "groups": groups}
 
     def model(self, event: Event) -> Event:
         """The event's model with the digest that is approved here."""
@@ -257,8 +261,10 @@ class _Rules:
         if row["stage"] not in SERVED:
             withdrawn = row["stage"] == "retired"
             raise Denied(Refused(Reason.MODEL_WITHDRAWN if withdrawn else Reason.MODEL_UNAPPROVED, said["id"]), event)
-        kept = {name: said[name] for name in ("alias", "id", "runtime", "provider") if name in said}
-        return kept | {name: row[name] for name in ("digest", "signature_id") if name in row}
+        found = {"alias": said["alias"], "id": said["id"], "digest": row["digest"]}
+        if "signature_id" in row:
+            found["signature_id"] = row["signature_id"]
+        return found
 
     def bounds(self, keys: tuple[str, ...]) -> list[Bound]:
         """The limits that an admission with these counters is under; `default` is for who has no row of his own."""
@@ -273,30 +279,34 @@ class _Rules:
 
 
 def _without_reservation(event: Event) -> Event:
-    return {name: value for name, value in event["request"].items() if name != "reserved_tokens"}
+    found: Event = event["request"].copy()
+    found.pop("reserved_tokens", None)
+    return found
 
 
-def _closing_schema() -> Event:
-    """What a door may say when it closes: those members of the event that the recorder does not know better."""
-    members = {name: SCHEMA["properties"][name] for name in DOORS_CLOSING}
-    shape = {"type": "object", "additionalProperties": False, "required": ["outcome"], "properties": members}
-    return {"$schema": SCHEMA["$schema"], "$defs": SCHEMA["$defs"]} | shape
+def _part_of_schema(members: Iterable[str], required: Iterable[str], **narrower: Event) -> jsonschema_rs.Draft202012Validator:
+    """The event's own schema for these members only: as strict, and without the conditions for a hundred other types."""
+    parts = {name: SCHEMA["properties"][name] for name in members}
+    parts |= {name: {"allOf": [parts[name], rule]} for name, rule in narrower.items()}
+    shape = {"type": "object", "additionalProperties": False, "required": [*dict.fromkeys(required)], "properties": parts}
+    return jsonschema_rs.Draft202012Validator({"$schema": SCHEMA["$schema"], "$defs": SCHEMA["$defs"]} | shape)
 
 
 ADMIT = frozenset({"n", "op", "event", "req", "input", "body", "path", "sidecar", "tokens", "epoch"})
 CLOSE = frozenset({"n", "op", "req", "outcome", "event"})
-DOORS_ADMITTED = frozenset({
-    "v", "id", "type", "time", "instance", "tenant", "clock", "subject", "source", "decision", "operation", "model", "request",
-    "content", "detectors", "link", "ext", "truncated",
-})  # fmt: skip
 DOORS_CLOSING = ("outcome", "statement", "content", "decision", "detectors", "tool_calls", "truncated")
 DOORS_DECISION = frozenset({"outcome", "reason", "observed", "obligations"})
 OF_DENIED = ("source", "operation", "decision", "model", "content", "detectors", "link")
-OF_ADMITTED = ("v", "instance", "tenant", "subject", "source", "decision", "operation", "model", "content", "link", "truncated")
+OF_ADMITTED = ("v", "instance", "tenant", "subject", "source", "decision", "operation", "model", "content", "link")
 SERVED = frozenset({"approved", "deployed"})
 MAX_OPEN = 4096  # requests of one worker
 MAX_TOKENS = 2**53 - 1
 MAX_AGE_MS, MAX_AHEAD_MS = 60_000, 5_000
 MAX_GROUPS = 64  # that an event has room for
-_CLOSING = jsonschema_rs.Draft202012Validator(_closing_schema())
+_CLOSING = _part_of_schema(DOORS_CLOSING, ["outcome"])
+_ADMISSION = _part_of_schema(
+    [*SCHEMA["required"], *OF_ADMITTED, "request", "admission", "clock", "detectors", "ext", "truncated"],
+    [*SCHEMA["required"], *OF_ADMITTED, "request", "admission"],
+    link={"required": ["request"], "properties": {"of": False}},
+)
 _NOTHING: Mapping[str, Any] = {}

@@ -12,7 +12,6 @@ a stepped wall clock neither opens nor closes a window.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sealward.clock import Clock
@@ -39,8 +38,7 @@ class Reached(NamedTuple):
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What an admission takes. `again`: it is the retry of a request that was charged before."""
 
     keys: tuple[str, ...]
@@ -49,8 +47,7 @@ class Charge:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """A request closed in second `at`. `retry`: it may be admitted once more, charged for new tokens only."""
 
     at: int

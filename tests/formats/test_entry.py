@@ -114,6 +114,23 @@ def test_an_admission_without_expiry_and_a_closing_without_of_are_refused() -> N
         assert refused.value.reason == "event"
 
 
+@pytest.mark.parametrize("number", [0.0, -0.0, 1.0, 64.0, 9007199254740991.0])
+def test_a_float_never_becomes_an_entry(number: float) -> None:
+    """JSON Schema takes 1.0 for an integer; no reader would take the entry. A caller's words may look like one."""
+    event = json.loads(VECTORS["cases"][0]["event"])
+    words = event | {"source": {"addr": "::1", "user_agent": "Agent/5.0, 1.0] .0}"}}
+    entry.seal(words, origin=ORIGIN, index=5, kid="0" * 18, key=bytes(32), exp=1)
+    for bad in (
+        {"request": {"n": number}},
+        {"ext": {"a": number, "b": 1}},
+        {"detectors": [{"score_ppm": number}]},
+        {"v": number},
+    ):
+        with pytest.raises(FormatError) as refused:
+            entry.seal(event | bad, origin=ORIGIN, index=5, kid="0" * 18, key=bytes(32), exp=1)
+        assert refused.value.reason == "event"
+
+
 @given(st.binary(max_size=300))
 def test_garbage_is_a_typed_error(data: bytes) -> None:
     """Never an IndexError or a KeyError."""

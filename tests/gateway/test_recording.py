@@ -314,6 +314,17 @@ def test_what_is_no_message_ends_its_connection_only(message: dict[str, Any]) ->
     assert "pass" in good.answer(n)
 
 
+def test_a_float_is_refused_and_leaves_nothing_open() -> None:
+    """An admission that no reader could read is not one; its place in the limits is free again."""
+    desk = Desk(limits={"default": {"concurrent": 1}})
+    desk.writer.commit = type(desk.writer).commit.__get__(desk.writer)  # type: ignore[method-assign] # without the check of the tests
+    worker, request = Peer(desk, "door"), desk.ulid()
+    assert worker.admit(event={"request": {"n": 1.0}})["refused"] == Reason.BODY_MALFORMED
+    assert "pass" in worker.admit(request=request)
+    assert worker.close(request, status=200.0)["refused"] == Reason.JOURNAL_IO
+    assert "leaf" in worker.close(request)
+
+
 def test_a_giant_event_is_cut_or_refused() -> None:
     """An entry has at most 32 KiB, whatever a door sends."""
     desk = Desk()

@@ -51,7 +51,8 @@ def seal(
     """The entry of a valid event at `index`, under the event key `key` (32 bytes) that `kid` names.
 
     Adds `origin`, `seq`, the salts, and to an admission `exp` (Unix seconds). A closing event says in `link.of` what it
-    closes. Raises FormatError("event") where one of these is missing, or nothing is left to cut from a too large event.
+    closes. Raises FormatError("event") where one of these is missing, an integer is a float (1.0), or nothing is left to cut
+    from a too large event.
     """
     kind = event["type"]
     event = {**event, "origin": origin, "seq": index}
@@ -72,9 +73,7 @@ def seal(
             if "of" not in event.get("link", {}):
                 raise FormatError("event", "closes nothing")
             header["of"] = event["link"]["of"]
-    text = canonical.dumps(event)
-    if len(text) > MAX_EVENT:
-        text = canonical.dumps(fit(event, MAX_EVENT))
+    text = _text(event)
     raw = canonical.dumps(header)
     cipher = Cobblestone256Encryptor(key, _context(origin, index, raw))
     sealed = cipher.update(text + b" " * (-len(text) % BLOCK)), cipher.finalize()
@@ -178,6 +177,16 @@ class Closings:
             self._closable.add(index)
 
 
+def _text(event: Event) -> bytes:
+    text = canonical.dumps(event)
+    if any(map(text.__contains__, FLOATS)):
+        try:
+            canonical.check(event)
+        except FormatError as error:
+            raise FormatError("event", error.detail) from None
+    return text if len(text) <= MAX_EVENT else canonical.dumps(fit(event, MAX_EVENT))
+
+
 def _sound(header: Event) -> bool:
     cm, of = header.get("cm", ""), header.get("of", 0)
     return (
@@ -209,6 +218,7 @@ def _context(origin: str, index: int, header: bytes) -> bytes:
 ADMITTED = "inference.admitted"
 CLOSING = frozenset({"inference.completed", "inference.aborted"})
 OUTCOMES = {"inference.completed": "completed", "inference.denied": "denied", "inference.aborted": "aborted"}
+FLOATS = (b".0,", b".0}", b".0]")  # how a float that passes for an integer is written, and perhaps a caller's words
 MAX_EVENT = 32_000
 BLOCK = 256
 PREFIX = 56  # Cobblestone's salt and commitment

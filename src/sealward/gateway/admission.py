@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 
@@ -174,7 +174,7 @@ class Admission:
             "instance": door.instance(event.get("instance")),
             "admission": {name: message[name] for name in ("body", "input", "path", "sidecar")},
         }
-        if not _ADMISSION.is_valid(event) or holds_float(event) or event["link"]["request"] != message["req"]:
+        if not _ADMISSION.is_valid(event) or event["link"]["request"] != message["req"]:  # `seal` finds floats
             raise FormatError("event", "not the admission of this request")
         return event
 
@@ -198,15 +198,15 @@ class Admission:
         age = now.us // 1000 - ulid_time_ms(message["req"])
         if not -MAX_AHEAD_MS <= age <= MAX_AGE_MS:
             raise Denied(Refused(Reason.HTTP_TIMEOUT, "the request is not of now"), event)
-        event["subject"] |= rules.subject(event)
-        event["model"] = rules.model(event)
+        known = rules.known(event)
+        event["subject"] |= known.subject
+        event["model"] = {"alias": event["model"]["alias"], **known.model}
         event["request"]["reserved_tokens"] = tokens
-        keys = counters_of(event)
-        reached = self._counters.reached(message["req"], rules.bounds(keys), tokens)
+        reached = self._counters.reached(message["req"], known.bounds, tokens)
         if reached is not None:
             event["decision"]["quota"] = {"name": reached.name, "used": reached.used, "limit": reached.limit}
             raise Denied(Refused(reached.reason, reached.name), event)
-        return keys
+        return known.keys
 
     def _closing(self, admitted: Event, kind: str, now: Moment) -> Event:
         event = {name: admitted[name] for name in OF_ADMITTED}
@@ -229,21 +229,44 @@ def check_closing(given: Any, outcome: Any) -> None:
         raise FormatError("event", "close")
 
 
+class _Known(NamedTuple):
+    """What one snapshot says about a caller and a model: members of the event, and the counters with their bounds."""
+
+    subject: Event
+    model: Event
+    keys: tuple[str, ...]
+    bounds: list[Bound]
+
+
 class _Rules:
     """What the recorder decides by, from its own snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self.decision = {"outcome": "allow", "epoch": snapshot.epoch, "policy_digest": snapshot.policy_digest}
         part = snapshot.sections
         self._subjects, self._keys, self._models, self._limits = part["subjects"], part["keys"], part["models"], part["limits"]
-        self._default = self._limits.get("default")
-        self.decision = {"outcome": "allow", "epoch": snapshot.epoch, "policy_digest": snapshot.policy_digest}
+        self._known: dict[tuple[str | None, ...], _Known] = {}
 
-    def subject(self, event: Event) -> Event:
-        """Kind and groups of the event's subject as they are here. A key must be one of this subject's."""
+    def known(self, event: Event) -> _Known:
+        """Raises Denied: credential_unknown, revoked, model_*."""
+        subject, model = event["subject"], event["model"].get("id")
+        user = subject["on_behalf_of"]["id"] if "on_behalf_of" in subject else None
+        asked = (subject["id"], subject.get("key_id"), user, model)
+        found = self._known.get(asked)
+        if found is None:
+            members = self._subject(event), self._model(event)
+            keys = counters_of({"subject": subject | members[0], "model": members[1]})
+            found = _Known(*members, keys, self._bounds(keys))
+            if len(self._known) < MAX_KNOWN:
+                self._known[asked] = found
+        return found
+
+    def _subject(self, event: Event) -> Event:
+        """Kind and groups as they are here. A key must be one of this subject's."""
         said: Event = event["subject"]
         row, key = self._subjects.get(said["id"]), said.get("key_id")
-        if row is None or (key is not None and self._keys.get(key, _NOTHING).get("owner") != said["id"]):
+        if row is None or (key is not None and self._keys.get(key, {}).get("owner") != said["id"]):
             raise Denied(Refused(Reason.CREDENTIAL_UNKNOWN, "no such subject or key"), event)
         if "disabled" in row:
             raise Denied(Refused(Reason.REVOKED, "the subject is disabled"), event)
@@ -252,29 +275,26 @@ class _Rules:
             groups = sorted(groups, key=lambda group: "group:" + group not in self._limits)[:MAX_GROUPS]
         return {"kind": row["kind"], "groups": groups}
 
-    def model(self, event: Event) -> Event:
-        """The event's model with the digest that is approved here."""
-        said: Event = event["model"]
-        row = self._models.get(said.get("id", ""))
+    def _model(self, event: Event) -> Event:
+        """Id, and the digest and signature that are approved here."""
+        name = event["model"].get("id", "")
+        row = self._models.get(name)
         if row is None:
             raise Denied(Refused(Reason.MODEL_NOT_GRANTED, "no such model"), event)
         if row["stage"] not in SERVED:
             withdrawn = row["stage"] == "retired"
-            raise Denied(Refused(Reason.MODEL_WITHDRAWN if withdrawn else Reason.MODEL_UNAPPROVED, said["id"]), event)
-        found = {"alias": said["alias"], "id": said["id"], "digest": row["digest"]}
-        if "signature_id" in row:
-            found["signature_id"] = row["signature_id"]
-        return found
+            raise Denied(Refused(Reason.MODEL_WITHDRAWN if withdrawn else Reason.MODEL_UNAPPROVED, name), event)
+        return {"id": name} | {member: row[member] for member in ("digest", "signature_id") if member in row}
 
-    def bounds(self, keys: tuple[str, ...]) -> list[Bound]:
-        """The limits that an admission with these counters is under; `default` is for who has no row of his own."""
+    def _bounds(self, keys: tuple[str, ...]) -> list[Bound]:
+        """The limits on these counters; `default` is for every subject or user without a row of his own."""
+        default = self._limits.get("default")
         found = []
         for key in keys:
-            row = self._limits.get(key)
-            if row is not None:
-                found.append(Bound(key, key, row))
-            elif self._default is not None and key.startswith(("subject:", "user:")):
-                found.append(Bound(key, "default", self._default))
+            if key in self._limits:
+                found.append(Bound(key, key, self._limits[key]))
+            elif default is not None and key.startswith(("subject:", "user:")):
+                found.append(Bound(key, "default", default))
         return found
 
 
@@ -303,10 +323,10 @@ MAX_OPEN = 4096  # requests of one worker
 MAX_TOKENS = 2**53 - 1
 MAX_AGE_MS, MAX_AHEAD_MS = 60_000, 5_000
 MAX_GROUPS = 64  # that an event has room for
+MAX_KNOWN = 10_000
 _CLOSING = _part_of_schema(DOORS_CLOSING, ["outcome"])
 _ADMISSION = _part_of_schema(
     [*SCHEMA["required"], *OF_ADMITTED, "request", "admission", "clock", "detectors", "ext", "truncated"],
     [*SCHEMA["required"], *OF_ADMITTED, "request", "admission"],
     link={"required": ["request"], "properties": {"of": False}},
 )
-_NOTHING: Mapping[str, Any] = {}

@@ -74,15 +74,16 @@ class Counters:
         for key, name, row in bounds:
             window = self._windows.get(key) or _Window()
             window.expire(second)
-            for reason, member, used, more in (
-                (Reason.LIMIT_CONCURRENT, "concurrent", window.open, 1),
-                (Reason.LIMIT_REQUESTS, "requests_per_minute", window.requests, requests),
-                (Reason.LIMIT_TOKENS, "tokens_per_minute", window.tokens, tokens - standing),
-                (Reason.LIMIT_BUDGET, "tokens_per_day", window.of_day(second), tokens - standing),
-            ):
-                limit = row.get(member)
-                if limit is not None and used + more > limit:
-                    return Reached(reason, name, used, limit)
+            used = {
+                "concurrent": (window.open, 1),
+                "requests_per_minute": (window.requests, requests),
+                "tokens_per_minute": (window.tokens, tokens - standing),
+                "tokens_per_day": (window.of_day(second), tokens - standing),
+            }
+            for member, limit in row.items():
+                now, more = used[member]
+                if now + more > limit:
+                    return Reached(REASONS[member], name, now, limit)
         return None
 
     def may_retry(self, request: str) -> bool:
@@ -280,6 +281,12 @@ def _loaded(value: list[Any]) -> Charge:
     return Charge(tuple(keys), second, tokens, again)
 
 
+REASONS = {
+    "concurrent": Reason.LIMIT_CONCURRENT,
+    "requests_per_minute": Reason.LIMIT_REQUESTS,
+    "tokens_per_minute": Reason.LIMIT_TOKENS,
+    "tokens_per_day": Reason.LIMIT_BUDGET,
+}
 SECOND = 1_000_000
 WINDOW_S = 61
 DAY_S = 86_400

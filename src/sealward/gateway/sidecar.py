@@ -67,11 +67,12 @@ class Sidecar:
         server = Presenting(self._name, self._presented, Shared(author, ticker, follower, refusals, limits))
         follower.on_change.append(server.follow)
         following = loop.create_task(follower.run())
-        following.add_done_callback(lambda task: self._end(None if task.cancelled() else task.exception()))
+        following.add_done_callback(self._over)
         self._watch()
         uid = self._start.peers["door"]
         listening = await loop.create_unix_server(lambda: DoorConnection(server, uid), sock=self._start.listeners["sidecar.door"])
         loading = loop.create_task(self._load(server))
+        loading.add_done_callback(self._over)
         try:
             await ended
             listening.close()
@@ -128,6 +129,11 @@ class Sidecar:
             load["pid"] = model.child.pid
         named = {"alias": model.id, "id": model.id, "digest": model.digest}
         self._link.record(self._author.event(kind, system_subject(SUBJECT), model=named, load=load))
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """What no task of ours may raise ends the process."""
+        if not task.cancelled() and task.exception() is not None:
+            self._end(task.exception())
 
     def _end(self, error: BaseException | None) -> None:
         if not self._ended.done():

@@ -24,7 +24,8 @@ def test_a_whole_answer_is_written_anew_and_closed_by_an_entry_first(tmp_path: P
             closed = home.recorder.closed[request]
             statement = closed["event"]["statement"]
             assert closed["outcome"] == "completed"
-            assert statement["input_sha256"] == hashlib.sha256(CHAT).hexdigest()
+            assert home.recorder.admitted[request]["input"] == hashlib.sha256(CHAT).hexdigest()
+            assert home.recorder.admitted[request]["body"] == hashlib.sha256(home.sidecar.asked[0].body).hexdigest()
             assert statement["output_sha256"] == hashlib.sha256(answer.content).hexdigest()
             assert statement["text_sha256"] == [hashlib.sha256(b"Hello").hexdigest()]
             assert home.sidecar.asked[0].headers[b"x-sealward-pass"].decode() == answer.headers["x-sealward-receipt"]

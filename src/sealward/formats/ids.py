@@ -19,8 +19,13 @@ def is_id(value: object) -> bool:
 
 def ulid(now_us: int, random: bytes) -> str:
     """A time-ordered unique id of 26 characters, from microseconds and 10 random bytes (github.com/ulid/spec)."""
-    number = now_us // 1000 << 80 | int.from_bytes(random, "big")
-    return "".join([CROCKFORD[number >> shift & 31] for shift in _SHIFTS])
+    time_ms, high, low = now_us // 1000, int.from_bytes(random[:5], "big"), int.from_bytes(random[5:], "big")
+    two = _PAIRS  # ten bits at a time: a request needs one, and a loop over 26 characters costs three times as much
+    return (
+        f"{two[time_ms >> 40]}{two[time_ms >> 30 & 1023]}{two[time_ms >> 20 & 1023]}{two[time_ms >> 10 & 1023]}{two[time_ms & 1023]}"
+        f"{two[high >> 30]}{two[high >> 20 & 1023]}{two[high >> 10 & 1023]}{two[high & 1023]}"
+        f"{two[low >> 30]}{two[low >> 20 & 1023]}{two[low >> 10 & 1023]}{two[low & 1023]}"
+    )
 
 
 def ulid_time_ms(text: str) -> int:
@@ -60,6 +65,6 @@ HEX32 = re.compile(r"[0-9a-f]{64}")  # 32 bytes
 KID = re.compile(r"[0-9a-f]{18}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_SHIFTS = range(125, -1, -5)
+_PAIRS = [first + second for first in CROCKFORD for second in CROCKFORD]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = datetime.resolution

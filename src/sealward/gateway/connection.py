@@ -27,13 +27,13 @@ class Connection(asyncio.Protocol):
     """One client connection. `worker` gives the clock, the limits and the pipeline."""
 
     __slots__ = (
-        "_allowed_chunks", "_authorization", "_body", "_body_bytes", "_complete", "_doubled", "_exchange", "_fault", "_fed",
-        "_first", "_head", "_headers", "_headers_bytes", "_keep", "_lost", "_parser", "_thrown_away", "_url", "_worker",
+        "_allowed_chunks", "_body", "_body_bytes", "_complete", "_doubled", "_exchange", "_fault", "_fed",
+        "_first", "_head", "_headers", "_keep", "_limits", "_lost", "_parser", "_thrown_away", "_url", "_worker",
         "deadline", "paused", "source", "transport",
     )  # fmt: skip
 
     def __init__(self, worker: Server, source: Source) -> None:
-        self._worker, self.source = worker, source
+        self._worker, self._limits, self.source = worker, worker.limits, source
         self._parser = httptools.HttpRequestParser(self)
         self._exchange: Exchange | None = None
         self._first, self._lost, self.paused = True, False, False
@@ -41,12 +41,11 @@ class Connection(asyncio.Protocol):
         self.deadline = worker.ticker.after(worker.limits.head_s)
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._doubled: set[bytes] = set()
-        self._authorization: list[bytes] = []
+        self._doubled: list[tuple[bytes, bytes]] = []
         self._head: Head | None = None
         self._fault: Refused | None = None
         self._body: list[bytes] = []
-        self._fed = self._headers_bytes = self._body_bytes = self._allowed_chunks = 0
+        self._fed = self._body_bytes = self._allowed_chunks = 0
         self._complete = self._keep = False
 
     # -- what the pipeline calls --
@@ -75,22 +74,23 @@ class Connection(asyncio.Protocol):
         keeps = self.keeps
         self._worker.buffered -= self._body_bytes
         self._exchange = None
+        exchange.let_go()
         if self.gone:
             return
         if keeps:
             self._reset()
-            self.deadline = self._worker.ticker.after(self._worker.limits.idle_s)
+            self.deadline = self._worker.ticker.after(self._limits.idle_s)
         elif self._complete:
             self.close()
         else:
             # Closing now would reset the connection under an upload, and the caller would never read why.
             self._thrown_away = 0
-            self.deadline = self._worker.ticker.after(self._worker.limits.linger_s)
+            self.deadline = self._worker.ticker.after(self._limits.linger_s)
 
     def close(self) -> None:
         """End it when what is written has gone out, at the latest when the linger time is over."""
         self._thrown_away = max(self._thrown_away, 0)
-        self.deadline = self._worker.ticker.after(self._worker.limits.linger_s)
+        self.deadline = self._worker.ticker.after(self._limits.linger_s)
         self.transport.close()
 
     def reset(self) -> None:
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=self._worker.limits.write_high)
+        self.transport.set_write_buffer_limits(high=self._limits.write_high)
         self._worker.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
             self._broken(self._fault or Refused(Reason.HTTP_MALFORMED))
             return
         if self._head is None:
-            if self._fed > self._worker.limits.head_bytes:
+            if self._fed > self._limits.head_bytes:
                 self._broken(Refused(Reason.HTTP_TOO_LARGE))
         elif not self._complete and self._fed - self._body_bytes > self._allowed_chunks:
             self._broken(Refused(Reason.HTTP_MALFORMED, "chunk overhead"))
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
-        self.deadline = self._worker.ticker.after(self._worker.limits.unread_s)
+        self.deadline = self._worker.ticker.after(self._limits.unread_s)
         if self._exchange is not None and self._exchange.call is not None:
             self._exchange.call.pause()
 
@@ -188,48 +188,46 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             raise self._refuse(Reason.HTTP_MALFORMED, "pipelining")
-        self.deadline = self._worker.ticker.after(self._worker.limits.head_s)
+        self.deadline = self._worker.ticker.after(self._limits.head_s)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        if len(self._url) > self._worker.limits.url_bytes:
+        if len(self._url) > self._limits.url_bytes:
             raise self._refuse(Reason.HTTP_MALFORMED, "target", URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        headers, name = self._headers, name.lower()
         if self._head is not None:  # a credential in a trailer came after everything was decided
             raise self._refuse(Reason.HTTP_MALFORMED, "trailer")
-        self._headers_bytes += len(name) + len(value)
-        if self._headers_bytes > self._worker.limits.head_bytes or len(self._headers) > self._worker.limits.headers:
-            raise self._refuse(Reason.HTTP_TOO_LARGE)
-        name = name.lower()
-        if name == b"authorization":
-            self._authorization.append(value)
-            if len(self._authorization) > self._worker.limits.headers:
-                raise self._refuse(Reason.HTTP_TOO_LARGE)
-        elif name in self._headers:
-            self._doubled.add(name)
+        if name not in headers:
+            headers[name] = value
         else:
-            self._headers[name] = value
+            self._doubled.append((name, value))
+        if len(headers) + len(self._doubled) > self._limits.headers:
+            raise self._refuse(Reason.HTTP_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        method = self._parser.get_method().decode("ascii")
-        http = self._parser.get_http_version()
-        self._head = Head(method, self._url, http, self._headers, self._doubled, self._authorization)
-        self._allowed_chunks = self._fed + self._worker.limits.framing_bytes
-        self.deadline = self._worker.ticker.after(self._worker.limits.body_s)
+        headers, limits = self._headers, self._limits
+        if self._fed > limits.head_bytes and sum(len(name) + len(headers[name]) for name in headers) > limits.head_bytes:
+            raise self._refuse(Reason.HTTP_TOO_LARGE)
+        parser = self._parser
+        method = parser.get_method().decode("ascii")
+        self._head = Head(method, self._url, parser.get_http_version(), headers, self._doubled)
+        self._allowed_chunks = self._fed + limits.framing_bytes
+        self.deadline = self._worker.ticker.after(limits.body_s)
 
     def on_chunk_header(self) -> None:
         # llhttp reads endless chunk extensions without a word: what is fed beyond the content is bounded (data_received).
         self._allowed_chunks += BYTES_PER_CHUNK
 
     def on_body(self, data: bytes) -> None:
+        size, worker, limits = len(data), self._worker, self._limits
         self._body.append(data)
-        self._body_bytes += len(data)
-        self._worker.buffered += len(data)
-        limits = self._worker.limits
+        self._body_bytes += size
+        worker.buffered += size
         if self._body_bytes > limits.body_bytes:
             raise self._refuse(Reason.BODY_TOO_LARGE)
-        if self._worker.buffered > limits.buffered_bytes:
+        if worker.buffered > limits.buffered_bytes:
             raise self._refuse(Reason.OVERLOADED)
 
     def on_message_complete(self) -> None:
@@ -241,16 +239,15 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, fault: Refused | None) -> None:
         """The head is complete (or what came cannot become one): from here on there is an exchange that must end."""
-        head = self._head or Head("", self._url, "1.1", self._headers, self._doubled, self._authorization)
+        head = self._head or Head("", self._url, "1.1", self._headers, self._doubled)
         body: Wait[bytes] = Wait()
         if self._complete:
             body.set(self._content())
         worker = self._worker
-        exchange = self._exchange = Exchange(
-            self, self.source, worker.mint(), worker.clock.now(), head, body, fault or self._fault
-        )
+        now = worker.clock.now()
+        exchange = self._exchange = Exchange(self, self.source, worker.mint(now), now, head, body, fault or self._fault)
         self._first = False
-        exchange.flight = Flight(worker.serve(exchange), lambda: worker.crashed(exchange))
+        exchange.flight = Flight(worker.serve(exchange), worker.crashed, exchange)
         exchange.flight.go()
 
     def _begin_after(self, fault: Refused) -> None:
@@ -279,8 +276,8 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._url, self._head, self._fault = b"", None, None
-        self._headers, self._doubled, self._authorization, self._body = {}, set(), [], []
-        self._fed = self._headers_bytes = self._body_bytes = self._allowed_chunks = 0
+        self._headers, self._doubled, self._body = {}, [], []
+        self._fed = self._body_bytes = self._allowed_chunks = 0
         self._complete = self._keep = False
 
 

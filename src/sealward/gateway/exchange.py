@@ -24,14 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Head:
-    """A request's head as llhttp read it. Names in lower case; of a doubled header the first value, and its name in `doubled`."""
+    """A request's head as llhttp read it. Names in lower case; `doubled` holds what came under a name that was there."""
 
     method: str
     target: bytes
     http: str
     headers: dict[bytes, bytes]
-    doubled: set[bytes]
-    authorization: list[bytes]
+    doubled: list[tuple[bytes, bytes]]
+
+    @property
+    def authorization(self) -> list[bytes]:
+        """Every value of the header."""
+        first = self.headers.get(b"authorization")
+        if first is None:
+            return []
+        return [first, *(value for name, value in self.doubled if name == b"authorization")] if self.doubled else [first]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Exchange:
     """Set by the connection when the body is complete."""
     fault: Refused | None = None
     """What the connection found wrong before there was an exchange."""
-    flight: Flight | None = None
+    flight: Flight[Exchange] | None = None
     found: Found | None = None  # route
     ground: Ground | None = None  # authenticate; anew when the snapshot moved before the admission
     principal: Principal | None = None  # authenticate
@@ -71,6 +78,7 @@ class Exchange:
     sidecar: Sidecar | None = None  # admit
     pass_: str = ""  # admit
     index: int | None = None  # admit: there is an entry, from here on it must be closed
+    retried: bool = False  # forward: the admission is another one than the first
     noted: bool = False  # admit: the recorder has written the refusal itself
     call: Call | None = None  # forward
     reply: Reply | None = None  # forward
@@ -85,6 +93,10 @@ class Exchange:
         if self.ground is None or self.principal is None:
             raise Refused(Reason.CREDENTIAL_MISSING)
         return self.ground, self.principal
+
+    def let_go(self) -> None:
+        """It is over: what it is tied to in circles goes, so that it is freed now and not by the garbage collector."""
+        self.flight = self.call = self.reply = None
 
     def interrupt(self, refused: Refused) -> None:
         """End it where it stands."""

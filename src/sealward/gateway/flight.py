@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 import structlog
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Wait(Generic[T]):
@@ -46,20 +47,20 @@ class Wait(Generic[T]):
         return cast("T", self._value)
 
 
-class Flight:
-    """Carries one coroutine to its end. `crashed` is called when it raises: it must end the exchange closed."""
+class Flight(Generic[S]):
+    """Carries one coroutine to its end. `crashed(subject)` is called when it raises: it must end the exchange closed."""
 
-    __slots__ = ("_coroutine", "_crashed", "_pending", "_running", "_wait", "over")
+    __slots__ = ("_coroutine", "_crashed", "_pending", "_running", "_subject", "_wait", "over")
 
-    def __init__(self, coroutine: Coroutine[Wait[Any], None, None], crashed: Callable[[], None]) -> None:
-        self._coroutine, self._crashed = coroutine, crashed
+    def __init__(self, coroutine: Coroutine[Wait[Any], None, None], crashed: Callable[[S], None], subject: S) -> None:
+        self._coroutine, self._crashed, self._subject = coroutine, crashed, subject
         self._wait: Wait[Any] | None = None
         self._pending: BaseException | None = None
         self._running = self.over = False
 
     def go(self) -> None:
         """To the next place where there is something to wait for."""
-        self._step(None)
+        self._step()
 
     def interrupt(self, error: BaseException) -> None:
         """Raise `error` where the coroutine stands, or at its next wait if it is running right now."""
@@ -70,16 +71,16 @@ class Flight:
             return
         self._step(error)
 
-    def _step(self, error: BaseException | None) -> None:
+    def _step(self, error: BaseException | None = None) -> None:
         if self._wait is not None:
-            self._wait.wake = None
-            self._wait = None
+            self._wait.wake, self._wait = None, None
         self._running = True
         try:
-            wait = self._coroutine.throw(error) if error is not None else self._coroutine.send(None)
-            while wait.done or self._pending is not None:
+            while True:
+                wait = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
                 error, self._pending = self._pending, None
-                wait = self._coroutine.throw(error) if error is not None else self._coroutine.send(None)
+                if error is None and not wait.done:
+                    break
             wait.wake, self._wait = self.go, wait
         except StopIteration:
             self.over = True
@@ -88,6 +89,6 @@ class Flight:
             # Where, never what: an exception's words may hold a prompt.
             places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(fault.__traceback__)]
             structlog.get_logger().error("stage crashed", error=type(fault).__name__, at=places[-4:])
-            self._crashed()
+            self._crashed(self._subject)
         finally:
             self._running = False

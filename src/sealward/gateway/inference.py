@@ -49,7 +49,7 @@ async def forward(worker: Worker, exchange: Exchange) -> None:
             raise
         other = await _sidecar(worker, exchange, but=exchange.sidecar)
         worker.ledger.close_aborted(exchange, refused, "upstream")
-        exchange.pass_, exchange.index, exchange.closed = "", None, False
+        exchange.pass_, exchange.index, exchange.closed, exchange.retried = "", None, False, True
         await _ask_for_pass(worker, exchange, other)
         if not exchange.pass_:
             raise Refused(Reason.STALE_EPOCH) from None

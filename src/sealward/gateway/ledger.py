@@ -10,7 +10,6 @@ import orjson
 
 from sealward.errors import Reason, Refused
 from sealward.events import Event
-from sealward.formats.ids import rfc3339
 from sealward.gateway.entries import Author, tidy
 from sealward.gateway.exchange import Exchange
 from sealward.gateway.flight import Wait
@@ -50,7 +49,7 @@ class Ledger:
         exchange.closed = True
         event = {
             "outcome": {"status": 200, **self._outcome(exchange, reply)},
-            "statement": _statement(exchange, reply),
+            "statement": _statement(reply),
             "content": {"output": {"bytes": reply.bytes_out, "capture": "digest"}},
         }
         return self._link.close({"op": "close", "req": exchange.id, "outcome": "completed", "event": event})
@@ -61,7 +60,7 @@ class Ledger:
         reply = exchange.reply
         status = 200 if exchange.answered else refused.status
         outcome = {"status": status, "aborted_by": by, "error_class": refused.reason.value, **self._outcome(exchange, reply)}
-        event: Event = {"outcome": outcome, "statement": _statement(exchange, reply)}
+        event: Event = {"outcome": outcome, "statement": _statement(reply)}
         if exchange.cut_us:
             outcome["tokens_after_revocation"] = reply.released_since(exchange.cut_us) if reply is not None else 0
             event["decision"] = decision(refused)
@@ -90,12 +89,10 @@ class Ledger:
         if chat is None or out is None or grant is None or exchange.found is None:
             raise Refused(Reason.POLICY_ERROR)
         route = exchange.found.route
-        now = self._author.clock.now()
+        # Type and time are the recorder's to say. A request's first admission is the one event that may bear its id.
         event: Event = {
             "v": 1,
-            "id": self._author.ulid(),
-            "type": "inference.admitted",
-            "time": rfc3339(now),
+            "id": self._author.ulid() if exchange.retried else exchange.id,
             "instance": self._author.instance,
             "tenant": "default",
             "subject": self._subject(principal),
@@ -145,8 +142,9 @@ def aborted_by(reason: Reason) -> str:
     return ENDED_BY.get(reason, "door")
 
 
-def _statement(exchange: Exchange, reply: Reply | None) -> Event:
-    found: Event = {"input_sha256": hashlib.sha256(exchange.input).hexdigest()}
+def _statement(reply: Reply | None) -> Event:
+    """The recorder knows the input's digest."""
+    found: Event = {}
     if reply is not None and reply.bytes_out:
         found["output_sha256"] = reply.output_sha256
         text, tools = reply.collector.digests()

@@ -112,6 +112,8 @@ class _Serving:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             die_with_parent(master)
+            # What a request leaves is freed when it ends; the collector has little to find and need not look often.
+            gc.set_threshold(20_000, 20, 50)
             self._crew.work(number, self._serves)
             status = 0
         except Exception as fault:  # noqa: BLE001 - the rim of a process: whatever it was, this worker ends and says so

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sealward.clock import Clock
 from sealward.errors import Reason, Refused
@@ -27,11 +26,10 @@ from sealward.process import socket_address
 Answer = dict[str, Any]
 
 
-@dataclass(slots=True)
-class _Question:
+class _Question(NamedTuple):
     wait: Wait[Answer]
     deadline: float
-    admits: str = ""  # the request that a late answer would leave open
+    admits: str  # the request that a late answer would leave open
 
 
 class RecorderLink(asyncio.Protocol):

@@ -50,6 +50,8 @@ class Table:
     """All routes of one kind of door, by exact path, then by the templates with a parameter."""
 
     exact: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    plain: Mapping[tuple[str, bytes], Found] = field(default_factory=dict)
+    """The rows without a parameter, ready for a target that is exactly theirs."""
     patterns: tuple[tuple[re.Pattern[str], Mapping[str, Route]], ...] = ()
 
     @classmethod
@@ -62,10 +64,18 @@ class Table:
             if route.method in rows:
                 raise ValueError(f"{route.method} {route.template} twice")
             rows[route.method] = route
-        return cls(exact, tuple((_pattern(template, rows), rows) for template, rows in shaped.items()))
+        plain = {
+            (each.method, each.template.encode()): Found(each, "", each.template, "")
+            for rows in exact.values()
+            for each in rows.values()
+        }
+        return cls(exact, plain, tuple((_pattern(template, rows), rows) for template, rows in shaped.items()))
 
     def find(self, method: str, target: bytes) -> Found:
         """Refused: http_malformed (a target with two readings), route_unknown, route_method."""
+        exactly = self.plain.get((method, target))
+        if exactly is not None:
+            return exactly
         path, mark, query = _plain(target)
         rows, parameter = self.exact.get(path), ""
         if rows is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Coroutine
 from typing import Any
 
 from sealward.clock import Clock
 from sealward.errors import Refused
+from sealward.formats.ids import ulid
 from sealward.gateway.connection import Connection
 from sealward.gateway.entries import Author
 from sealward.gateway.exchange import Exchange, Source
@@ -44,9 +46,9 @@ class Server:
         """A refusal at the HTTP layer that is not of an exchange."""
         raise NotImplementedError
 
-    def mint(self) -> str:
-        """A request's id."""
-        return self.author.ulid()
+    def mint(self, now_us: int) -> str:
+        """The id of a request that begins now."""
+        return ulid(now_us, os.urandom(10))
 
     @property
     def connections(self) -> int:

@@ -101,7 +101,9 @@ class Worker(Server):
         return known
 
     def cache_salt(self, row: Mapping[str, Any], subject: str, request: str) -> str:
-        """Separates prefix caches: by subject, or where there shall be none by request."""
+        """Separates prefix caches that can be: by subject, or where there shall be none by request."""
+        if row["kind"] != "openai":
+            return ""
         of = subject if row["prefix_cache"] == "subject" else request
         return hmac.digest(self._salt, of.encode(), hashlib.sha256).hex()
 

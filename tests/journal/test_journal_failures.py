@@ -12,6 +12,7 @@ from sealward.errors import IntegrityError
 from sealward.formats.merkle import leaf_hash
 from sealward.journal import log
 from sealward.journal.durable import Disk
+from sealward.journal.segments import batches, frame
 from sealward.journal.writer import Ack, Writer
 from world_disk import Crashed, Handle, Platter
 
@@ -170,6 +171,26 @@ def test_power_failures_lose_nothing_that_was_acknowledged(seed: int, monkeypatc
     assert not writer.open_requests
     writer.publish()
     assert verified(Handle(platter)).size == writer.size
+
+
+def test_sound_files_of_another_history_are_not_continued() -> None:
+    """Batches with good checksums, or public files, that are not those the checkpoint signed."""
+    disk = MemoryDisk()
+    writer = opened(disk)
+    acks(writer, *[note() for _ in range(5)])
+    writer.publish()
+    acks(writer, note())
+    (segment,) = (name for name in disk.files if name.endswith(".seg"))
+    (entries, _), last = batches(disk.files[segment], 0)
+    forged = {segment: frame(0, [entries[1], *entries[1:]]) + frame(5, last[0])}
+    writer.close()
+    first = disk.files | forged
+    opened(disk).close()  # from here on the first entries lie in public files only
+    second = disk.files | {"tile/0/000.p/6": b"x" + disk.files["tile/0/000.p/6"][1:]}
+    for files in (first, second):
+        with pytest.raises(IntegrityError) as refused:
+            opened(MemoryDisk(dict(files)))
+        assert refused.value.code == "journal_damaged"
 
 
 def test_a_checkpoint_of_another_key_is_not_continued() -> None:

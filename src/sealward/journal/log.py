@@ -58,14 +58,8 @@ class Log:
         return self._published.size if self._published else 0
 
     def append(self, entries: Sequence[bytes]) -> list[bytes]:
-        """One batch, durable on return: its leaf hashes. OSError: nothing of it counts, and the log has `failed`."""
-        if self.failed:
-            raise IntegrityError(self.failed, "the journal has stopped")
-        try:
-            self._segment.append(frame(self.size, entries))
-        except OSError as error:
-            self.fail(error)
-            raise
+        """One batch, durable on return: its leaf hashes. OSError: nothing of it counts; `fail` comes next."""
+        self._segment.append(frame(self.size, entries))
         leaves = [leaf_hash(entry) for entry in entries]
         with self._edge_lock:
             for entry, leaf in zip(entries, leaves, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import os
@@ -16,6 +15,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from uids import processes_of
 
 MODEL = "mock"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 8}
@@ -48,9 +49,9 @@ class MockRuntime(http.server.BaseHTTPRequestHandler):
 
 
 class Living:
-    """`sealward init` and `sealward up` in `home` (in an open folder), as a person would type them. `close` ends everything."""
+    """`sealward init` and `up` in `home` (in an open folder), as a person types them. `owner`: whose `sealward.yaml` is."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, owner: int = -1) -> None:
         self.home = home
         self.runtime = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MockRuntime)
         threading.Thread(target=self.runtime.serve_forever, daemon=True).start()
@@ -58,6 +59,9 @@ class Living:
         file = home / "sealward.yaml"
         text = file.read_text().replace("127.0.0.1:8443", "127.0.0.1:0").replace("127.0.0.1:9443", "127.0.0.1:0")
         file.write_text(text)
+        if owner >= 0:
+            os.chown(file, owner, owner)
+        self.sealward("init", str(home))
         self.up()
 
     def up(self) -> None:
@@ -127,12 +131,7 @@ class Living:
 
     def processes(self) -> list[int]:
         """Every process that mentions this deployment."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and os.fsencode(self.home) in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-        return found
+        return processes_of(self.home)
 
     def close(self) -> None:
         """Ends the supervisor, which ends the rest, and the model server."""

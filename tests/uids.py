@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -51,6 +51,16 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sealward-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes whose command line names `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and os.fsencode(folder) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 def root_here() -> bool:

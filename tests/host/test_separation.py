@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 from collections.abc import Iterator
@@ -11,14 +12,18 @@ import pytest
 
 from living import Living
 from sealward.host.deployment import Deployment
+from sealward.host.status import look
+from sealward.settings import Settings
 from uids import attempt, connect, open_folder, root_here
+
+OWNER = 61299
 
 
 @pytest.fixture(scope="module")
 def living() -> Iterator[Living]:
     """One deployment with all its processes, for all tests here."""
     with open_folder() as folder:
-        living = Living(folder / "ai")
+        living = Living(folder / "ai", owner=OWNER if os.geteuid() == 0 else -1)
         yield living
         living.close()
         assert living.processes() == []
@@ -49,7 +54,7 @@ def test_no_process_reads_what_another_one_holds(living: Living) -> None:
         return
     users = Deployment.at(living.home).users
     owner = {"state/signer": "signer", "state/control": "control", "state/door": "door", "state/admin": "admin"}
-    owner |= {"state/runtime": "sidecar", "journal/private": "recorder", "owner": "nobody"}
+    owner |= {"state/runtime": "sidecar", "journal/private": "recorder", "owner": "owner"}
     for name, holder in owner.items():
         folder = living.home / name
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -81,6 +86,21 @@ def test_every_socket_lets_its_one_client_in(living: Living) -> None:
             if uid != 0:
                 assert attempt(uid, connect(path)) == ("ok" if name == client else "EACCES"), (name, path.name)
         assert attempt(peers["inspector"], connect(path)) == "EACCES"
+
+
+def test_the_owner_sees_the_status_without_being_root(living: Living) -> None:
+    """`sealward.yaml` may belong to somebody else than who starts the processes; others do not see it."""
+    if not root_here():
+        return
+    deployment, settings = Deployment.at(living.home), Settings.load(living.home)
+
+    def serving() -> None:
+        if not look(deployment, settings, dt.datetime.now(dt.UTC)).serving:
+            raise TimeoutError
+
+    assert serving() is None
+    assert attempt(OWNER, serving) == "ok"
+    assert attempt(deployment.users["door"].uid, serving) == "EACCES"
 
 
 def test_no_process_can_plant_a_socket_or_look_into_another(living: Living) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import os
@@ -18,7 +17,7 @@ import pytest
 
 from sealward.host.deployment import Deployment, make_keys, prepare
 from sealward.host.users import role_users
-from uids import attempt, connect, open_folder, root_here
+from uids import attempt, connect, open_folder, processes_of, root_here
 
 PROGRAM = Path(__file__).with_name("supervise_trivial.py")
 
@@ -60,14 +59,9 @@ class Up:
         """How a program behaves from its next start on."""
         (self.home / "behave" / name).write_text(text)
 
-    def left(self) -> list[str]:
+    def left(self) -> list[int]:
         """Processes that mention this deployment: what an end must not leave."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and str(self.home).encode() in (entry / "cmdline").read_bytes():
-                    found.append(entry.name)
-        return found
+        return processes_of(self.home)
 
 
 @pytest.fixture

@@ -126,17 +126,20 @@ def _journal(deployment: Deployment, origin: str) -> str:
 
 
 def _state(deployment: Deployment, settings: Settings, digests: dict[str, str], vkey: str) -> None:
-    """Control's database with the first change pending; whole or not at all."""
-    folder = deployment.base / "state/control"
-    database, fresh = folder / "state.db", folder / "state.db.new"
+    """Control's database with the first change pending; whole or not at all.
+
+    It is made in a folder of our own and moved: in control's, a taken control could plant links for root to write through.
+    """
+    database, fresh = deployment.base / "state/control/state.db", deployment.base / "state/control.new"
     if database.exists():
         return
-    for left in folder.glob("state.db.new*"):
-        left.unlink()
-    create_state(fresh, first_ops(settings, digests, vkey), Author(SystemClock(), os.urandom))
-    fresh.rename(database)
-    hand_over(folder, deployment.users["control"])
-    sync_folder(folder)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    create_state(fresh / database.name, first_ops(settings, digests, vkey), Author(SystemClock(), os.urandom))
+    hand_over(fresh, deployment.users["control"])
+    (fresh / database.name).rename(database)
+    fresh.rmdir()
+    sync_folder(database.parent)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -59,6 +59,13 @@ class Child:
         self.ended.set_result(status)
 
 
+def reap(group: int) -> None:
+    """Bury what a process of ours left when it ended, where we are process 1 and so its children's parent."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG):
+            pass
+
+
 async def first(futures: Sequence[asyncio.Future[Any]], event: asyncio.Event, within_s: float | None = None) -> None:
     """Returns when one of `futures` is done, `event` is set or the time is up. None of them is cancelled."""
     waiting = asyncio.ensure_future(event.wait())

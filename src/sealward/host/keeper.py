@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sealward.errors import UnreachableError
-from sealward.host.child import Child, first
+from sealward.host.child import Child, first, reap
 
 State = Literal["starting", "ready", "failed", "stopping", "stopped"]
 
@@ -102,6 +102,8 @@ class Keeper:
 
     def _begin(self) -> Child:
         self._ready.clear()
+        if self.pid:
+            reap(self.pid)
         program = self._program
         self._child = Child(program.argv, program.environment, program.descriptors, program.folder)
         self.pid = self._child.pid

@@ -32,7 +32,7 @@ from sealward.host.files import put
 from sealward.host.keeper import Keeper, Program, Role
 from sealward.host.sockets import listen_tcp, listen_unix, notify_socket
 from sealward.process import User
-from sealward.settings import Address, Doors
+from sealward.settings import FILE, Address, Doors
 
 
 class Sink(Protocol):
@@ -174,9 +174,11 @@ class Supervisor:
 
 @contextmanager
 def only_one(base: Path) -> Iterator[None]:
-    """One supervisor a deployment; the lock goes with the process that holds it."""
+    """One supervisor a deployment; the lock goes with the process that holds it. Only root and the owner can take it."""
     descriptor = os.open(base / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, (base / FILE).stat().st_uid, -1)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

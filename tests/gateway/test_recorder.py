@@ -1,0 +1,270 @@
+"""The recorder as a process: real sockets, a real disk, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder_alone import EPOCH
+from recorder_desk import Desk, closing
+from sealward.formats.frames import Frames, frame
+from sealward.formats.ids import ulid
+from sealward.formats.note import Verifier
+from sealward.formats.receipt import verify_receipt
+from sealward.journal.durable import OsDisk
+from sealward.journal.init import create
+from sealward.journal.keys import SubjectKeys, load_purpose_key
+from sealward.journal.reader import Reader
+from uids import attempt, connect, root_here
+
+Message = dict[str, Any]
+PROGRAM = Path(__file__).parent.parent / "recorder_alone.py"
+
+
+class Line:
+    """One blocking connection to a socket of the recorder."""
+
+    def __init__(self, process: Process, role: str) -> None:
+        self._socket, self._frames, self._n = socket.socket(socket.AF_UNIX), Frames(), 0
+        self._got: list[Message] = []
+        self._socket.settimeout(20)
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self._socket.connect(str(process.run / f"recorder.{role}.sock"))
+            except OSError:
+                assert time.monotonic() < until, process.log()
+                time.sleep(0.01)  # until the process listens
+                continue
+            return
+
+    def ask(self, message: Message) -> Message:
+        return self.answer(self.send(message))
+
+    def send(self, message: Message) -> int:
+        self._n += 1
+        self._socket.sendall(frame(message | {"n": self._n}))
+        return self._n
+
+    def answer(self, n: int) -> Message:
+        """`{}` when the connection ended."""
+        while True:
+            for message in self._got:
+                if message.get("n") == n:
+                    return message
+            data = self._received()
+            if not data:
+                return {}
+            self._got += self._frames.feed(data)
+
+    def raw(self, data: bytes) -> bytes:
+        """What comes back for bytes that are no message: nothing, and the connection ends."""
+        with contextlib.suppress(OSError):
+            self._socket.sendall(data)
+        return self._received()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 16)
+        except ConnectionResetError:
+            return b""
+
+
+class Process:
+    """One run after another over one journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run = folder, folder / "run"
+        self._lines: list[Line] = []
+        self.log_key: Verifier = create(folder / "journal", "journal.test/process").verifier
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.popen = subprocess.Popen([sys.executable, str(PROGRAM), str(self.folder)], stdout=log, stderr=log)
+
+    def end(self, number: int) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(20)
+
+    def line(self, role: str) -> Line:
+        """A connection, closed with the test."""
+        self._lines.append(Line(self, role))
+        return self._lines[-1]
+
+    def kill(self) -> None:
+        """The end of the test."""
+        for line in self._lines:
+            line.close()
+        self.popen.kill()
+        self.popen.wait()
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def admission(self) -> Message:
+        """One that is of now."""
+        desk = Desk(int.from_bytes(os.urandom(4), "big"))
+        return desk.admission(request=ulid(time.time_ns() // 1000, os.urandom(10)), epoch=EPOCH)
+
+    def admitted(self, door: Line) -> Message:
+        """An admission that got its pass, once the recorder has its snapshot."""
+        until = time.monotonic() + 20
+        while "pass" not in door.ask(message := self.admission()):
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.02)  # until the snapshot is there
+        return message
+
+    def events(self) -> list[Message]:
+        """Every durable event, read beside the process or after it."""
+        disk = OsDisk(self.folder / "journal")
+        reader = Reader(disk, self.log_key, SubjectKeys(disk, load_purpose_key(self.folder / "journal")))
+        return [row.event for row in reader.rows() if row.event is not None]
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    """A recorder that runs; what is left of it is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="sealward-"))
+    folder.chmod(0o755)
+    process = Process(folder)
+    yield process
+    process.kill()
+    shutil.rmtree(folder)
+
+
+def kinds(events: list[Message]) -> list[str]:
+    """Their types."""
+    return [event["type"] for event in events]
+
+
+def test_a_request_from_its_admission_to_its_receipt(process: Process) -> None:
+    """Pass, closing entry, a receipt within a second of its checkpoint, and an end that the journal tells."""
+    door = process.line("door")
+    message = process.admitted(door)
+    text = door.answer(door._n)["pass"]
+    assert "leaf" in door.ask(closing(message["req"]))
+    question = {"op": "receipt", "req": message["req"], "subject": "ann"}
+    until = time.monotonic() + 20
+    while "receipt" not in (found := door.ask(question)):
+        assert found.get("pending"), found
+        assert time.monotonic() < until
+        time.sleep(0.02)  # until a checkpoint covers it
+    receipt = verify_receipt(found["receipt"], log=process.log_key, pass_=text)
+    assert receipt.statement["outcome"] == "completed"
+    status = process.line("owner").ask({"op": "status"})
+    assert (status["state"], status["epoch"], status["open"]) == ("serving", EPOCH, 0)
+    assert process.end(signal.SIGTERM) == 0, process.log()
+    events = process.events()
+    assert kinds(events)[:2] == ["process.started", "journal.opened"]
+    assert kinds(events)[-1] == "process.stopped"
+    disk = OsDisk(process.folder / "journal")
+    assert Reader(disk, process.log_key).checkpoint()[0].size == len(events)
+
+
+def test_killed_at_once_it_closes_what_was_open_before_it_listens(process: Process) -> None:
+    """Kill -9 with open requests: the next run closes each by recovery, and a second closing is refused."""
+    door = process.line("door")
+    requests = [process.admitted(door)["req"] for _ in range(3)]
+    process.end(signal.SIGKILL)
+    process.start()
+    door = process.line("door")
+    assert "refused" in door.ask(closing(requests[0]))
+    aborted = [event for event in process.events() if event["type"] == "inference.aborted"]
+    assert sorted(event["link"]["request"] for event in aborted) == sorted(requests)
+    assert {event["outcome"]["aborted_by"] for event in aborted} == {"recovery"}
+
+
+def test_a_door_that_dies_has_its_requests_closed(process: Process) -> None:
+    """By the recorder, as soon as the connection ends."""
+    door = process.line("door")
+    request = process.admitted(door)["req"]
+    door.close()
+    owner = process.line("owner")
+    until = time.monotonic() + 20
+    while owner.ask({"op": "status"})["open"]:
+        assert time.monotonic() < until
+    (aborted,) = [event for event in process.events() if event["type"] == "inference.aborted"]
+    assert (aborted["link"]["request"], aborted["outcome"]["aborted_by"]) == (request, "door")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xff\xff\xff",
+        b"\x00\x10\x00\x00",
+        b"\x00\x00\x00\x02[]",
+        b"\x00\x00\x00\x01{",
+        frame({"op": "intents", "n": 1}),
+        frame({"op": "admit", "n": 1, "event": {"x": "y" * 200_000}}),
+    ],
+    ids=["http", "4 GiB", "a mebibyte", "a list", "half", "another role's", "no admission"],
+)
+def test_garbage_ends_its_connection_and_no_other(process: Process, data: bytes) -> None:
+    """A hostile door is heard no further; the others are served."""
+    good, bad = process.line("door"), process.line("door")
+    process.admitted(good)
+    assert bad.raw(data) == b""
+    process.admitted(good)
+
+
+def test_a_client_that_does_not_read_is_not_waited_for(process: Process) -> None:
+    """Its answers fill its own buffers, then nothing more is read from it; memory stays, others are served."""
+    good, deaf = process.line("door"), process.line("door")
+    process.admitted(good)
+    deaf._socket.settimeout(1)
+    question = frame({"op": "receipt", "n": 1, "req": "x", "subject": "ann"})
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while sent < 64 << 20:
+            sent += deaf._socket.send(question * 1000)
+    assert sent < 64 << 20
+    process.admitted(good)
+    resident = int(Path(f"/proc/{process.popen.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert resident < 256 << 20
+
+
+def test_another_user_is_not_heard(process: Process) -> None:
+    """Even where a socket's mode would let him in, the kernel says who he is."""
+    if not root_here():
+        return
+    process.line("door")
+    path = process.run / "recorder.door.sock"
+
+    def talk() -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            with contextlib.suppress(BrokenPipeError):
+                client.sendall(frame({"op": "receipt", "n": 1, "req": "x", "subject": "ann"}))
+            if client.recv(1) == b"":
+                raise ConnectionResetError(104, "ended")
+
+    assert attempt(61_234, connect(path)) == "ok"
+    assert attempt(61_234, talk) == "ECONNRESET"
+
+
+def test_events_on_the_way_are_taken_before_the_end(process: Process) -> None:
+    """What other processes reported before SIGTERM is in the journal, before the recorder's own end."""
+    line = process.line("supervisor")
+    for _ in range(50):
+        line.send({"op": "record", "event": {"type": "process.stopped", "process": {"name": "door"}}})
+    line.answer(50)
+    assert process.end(signal.SIGTERM) == 0
+    assert kinds(process.events())[-51:] == ["process.stopped"] * 51

@@ -26,6 +26,7 @@ import people
 from sealward import settings
 from sealward.errors import Reason, Refused
 from sealward.formats.frames import Frames, frame
+from sealward.formats.ids import rfc3339
 from sealward.formats.snapshot import Snapshot
 from sealward.gateway.limits import Limits
 from sealward.gateway.routes import INFERENCE, Table
@@ -60,6 +61,14 @@ def snapshot(**more: Mapping[str, Any]) -> Snapshot:
         "trust": {"sidecar:local": {"local": True}},
     }
     return people.snapshot(**{name: rows.get(name, {}) | dict(more.get(name, {})) for name in {*rows, *more}})
+
+
+def later(old: Snapshot, **more: Mapping[str, Any]) -> Snapshot:
+    """The next epoch, issued now, with some rows changed; a row that is None is gone."""
+    rows = {name: dict(part) for name, part in old.sections.items()}
+    for name, part in more.items():
+        rows[name] = {key: row for key, row in (rows[name] | dict(part)).items() if row is not None}
+    return Snapshot.of(old.epoch + 1, rfc3339(people.NOW), old.digest, rows)
 
 
 class Clock:
@@ -100,6 +109,7 @@ class Recorder:
     def __init__(self) -> None:
         self.admitted: dict[str, dict[str, Any]] = {}
         self.closed: dict[str, dict[str, Any]] = {}
+        self.all_closed: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refuse = ""
         self.silent: set[str] = set()
@@ -124,7 +134,8 @@ class Recorder:
         elif kind == "admit":
             self.admitted[message["req"]] = message
         elif kind == "close":
-            assert message["req"] not in self.closed
+            assert message["req"] in self.admitted
+            self.all_closed.append(message)
             self.closed[message["req"]] = message
         if kind in self.silent:
             self.unanswered.append(message)
@@ -308,20 +319,19 @@ class House:
     clock: Clock
     port: int
     context: ssl.SSLContext
+    callers: list[Caller] = field(default_factory=list)
 
     async def connect(self, **more: Any) -> Caller:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=self.context, server_hostname="localhost", **more
         )
-        return Caller(reader, writer)
+        caller = Caller(reader, writer)
+        self.callers.append(caller)
+        return caller
 
     async def ask(self, *args: Any, **more: Any) -> Answer:
         """One request on a connection of its own."""
-        caller = await self.connect()
-        try:
-            return await caller.ask(*args, **more)
-        finally:
-            caller.writer.close()
+        return await (await self.connect()).ask(*args, **more)
 
     def change(self, new: Snapshot) -> None:
         """The signer has pushed a delta."""
@@ -393,6 +403,16 @@ class Caller:
             return content, False
         return content, size == 0
 
+    async def rest(self) -> bytes:
+        """Everything until the other side ends the connection, chunk framing and all."""
+        found = b""
+        try:
+            while data := await asyncio.wait_for(self.reader.read(1 << 16), 10):
+                found += data
+        except ConnectionError:
+            return found
+        return found
+
     async def closed(self) -> bool:
         """Whether the other side ends the connection without another byte."""
         try:
@@ -427,6 +447,8 @@ async def house(
     try:
         yield found
     finally:
+        for caller in found.callers:
+            caller.writer.transport.abort()
         worker.stop()
         recording.close()
         serving.close()
@@ -435,4 +457,6 @@ async def house(
             writer.close()
         for task in list(sidecar.tasks):
             task.cancel()
-        await asyncio.sleep(0)
+        for writer in [*recorder.writers, *(caller.writer for caller in found.callers)]:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

@@ -77,6 +77,7 @@ class _Watch:
         self._answer = b""
         self._loop, self._asked = asyncio.get_running_loop(), 0.0
         self._waiting: list[Wait[None]] = []
+        self._unsure = True
         pool.on_lost.append(self)
         ticker.watch(self)
         self.expire(self._loop.time())
@@ -88,12 +89,12 @@ class _Watch:
         self.sidecar = None
 
     def settled(self) -> Wait[None]:
-        """Until the question under way is answered; at once when none is."""
+        """Until it is known again whether it serves; at once when that is known."""
         wait: Wait[None] = Wait()
-        if self._call is None or self._call.over:
-            wait.set(None)
-        else:
+        if self._unsure:
             self._waiting.append(wait)
+        else:
+            wait.set(None)
         return wait
 
     def expire(self, now: float) -> None:
@@ -107,7 +108,7 @@ class _Watch:
     def lost(self, pool: Pool) -> None:
         """Of the pool: a connection ended by itself; the sidecar may be another one by now."""
         del pool
-        self.sidecar = None
+        self.sidecar, self._unsure = None, True
         now = self._loop.time()
         if (self._call is None or self._call.over) and now > self._asked + AGAIN_S:
             self._ask()
@@ -139,7 +140,7 @@ class _Watch:
         self._call = self._pool.send(HEALTH, self)
 
     def _settle(self, sidecar: Sidecar | None) -> None:
-        self.sidecar = sidecar
+        self.sidecar, self._unsure = sidecar, False
         waiting, self._waiting = self._waiting, []
         for wait in waiting:
             wait.set(None)

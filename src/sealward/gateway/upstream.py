@@ -249,10 +249,10 @@ class Connection(asyncio.Protocol):
         del exc
         self._pool.ticker.forget(self)
         call, self._call = self._call, None
+        self._pool.lost(self, by_itself=not self._ours)
         if call is not None:
             # Before a byte of the answer the server may have gone between two requests: the caller may try another one.
             call.fail(Reason.UPSTREAM_ERROR if call.started else Reason.UPSTREAM_UNAVAILABLE)
-        self._pool.lost(self, by_itself=not self._ours)
 
     # -- llhttp --
 

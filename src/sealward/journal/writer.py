@@ -26,6 +26,7 @@ from sealward.journal.log import Log
 from sealward.journal.quota import Kind, Quota
 from sealward.journal.reader import Reader
 from sealward.journal.requests import ENDING, OpenRequest, Requests
+from sealward.keyring.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ class Writer:
     def forget(self) -> None:
         """The end of a lease: nothing is sealed or opened any more (`key_unavailable`)."""
         self._keys.forget()
+        with self.lock:
+            self._purpose_key, self._keeps_copy = Secret(b""), False
 
     @property
     def failed(self) -> str | None:
@@ -306,11 +309,11 @@ class Writer:
         """Not one without folds over one that has them: that would cost the next recorder a replay."""
         self._copied_when = self._clock.boot()
         with self.lock:
-            copy = self._requests.dump(self._log.size)
-        if not self._keeps_copy or copy.at == self._copied_at:
+            copy, key, keeps = self._requests.dump(self._log.size), self._purpose_key, self._keeps_copy
+        if not keeps or copy.at == self._copied_at:
             return
         try:
-            self._disk.replace([(COPY, seal_copy(copy, self._purpose_key, self.origin, self._random(12)))])
+            self._disk.replace([(COPY, seal_copy(copy, key, self.origin, self._random(12)))])
         except OSError as error:
             raise self._log.fail(error) from error
         self._copied_at = copy.at

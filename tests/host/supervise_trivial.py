@@ -2,11 +2,13 @@
 
 Each program answers every connection with `role uid pid` and lives by files in HOME/behave: `ROLE.mute` never says READY,
 `ROLE.exit` holds the status it ends with at once, `ROLE.deaf` ignores SIGTERM, `ROLE.fork` leaves a child behind.
+With HOME/behave/patient the supervisor waits an hour for each to drain.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import selectors
@@ -54,8 +56,10 @@ def supervise(home: Path) -> None:
     async def main() -> None:
         deployment = Deployment.at(home)
         command = [sys.executable, "-P", __file__, str(home)]
+        patient = (home / "behave/patient").exists()
+        roles = [dataclasses.replace(role, drain_s=3600) for role in ROLES] if patient else ROLES
         await Supervisor(
-            deployment, settings.doors, clock=SystemClock(), sink=sink, roles=ROLES, command=lambda role, base: [*command, role]
+            deployment, settings.doors, clock=SystemClock(), sink=sink, roles=roles, command=lambda role, base: [*command, role]
         ).run()
 
     asyncio.run(main())

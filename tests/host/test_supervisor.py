@@ -55,10 +55,6 @@ class Up:
         lines = [json.loads(line) for line in (self.home / "events").read_text().splitlines()]
         return [(line["type"], line.get("process", {}).get("name", "")) for line in lines]
 
-    def behave(self, name: str, text: str = "") -> None:
-        """How a program behaves from its next start on."""
-        (self.home / "behave" / name).write_text(text)
-
     def left(self) -> list[int]:
         """Processes that mention this deployment: what an end must not leave."""
         return processes_of(self.home)
@@ -151,11 +147,24 @@ def test_nothing_outlives_a_supervisor_that_is_killed(up: Callable[[], Up]) -> N
     up().ready()
 
 
-def test_a_process_that_ignores_the_drain_is_killed(up: Callable[[], Up]) -> None:
+def test_a_process_that_ignores_the_drain_is_killed(up: Callable[[], Up], home: Path) -> None:
     """The end of `up` is bounded by the drains."""
+    (home / "behave/door.deaf").touch()
     supervisor = up()
-    supervisor.behave("door.deaf")
     supervisor.ready()
+    supervisor.process.send_signal(signal.SIGINT)
+    assert supervisor.process.wait(20) == 0
+    assert supervisor.left() == []
+
+
+def test_a_second_signal_ends_everything_at_once(up: Callable[[], Up], home: Path) -> None:
+    """Whoever presses Ctrl-C twice does not want to wait for streams."""
+    (home / "behave/patient").touch()
+    (home / "behave/door.deaf").touch()
+    supervisor = up()
+    supervisor.ready()
+    supervisor.process.send_signal(signal.SIGINT)
+    supervisor.until(lambda: supervisor.report()["door"]["state"] == "stopping")
     supervisor.process.send_signal(signal.SIGINT)
     assert supervisor.process.wait(20) == 0
     assert supervisor.left() == []

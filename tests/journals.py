@@ -112,6 +112,25 @@ class _MemoryAppender:
         """Nothing to give back."""
 
 
+class Counting:
+    """A fold: how many events of each type there are, and the last index."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.last = -1
+
+    def apply(self, index: int, event: Event) -> None:
+        assert index == self.last + 1
+        self.last = index
+        self.counts[event["type"]] = self.counts.get(event["type"], 0) + 1
+
+    def dump(self) -> dict[str, Any]:
+        return {"counts": self.counts, "last": self.last}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.counts, self.last = state["counts"], state["last"]
+
+
 def opened(disk: Disk, clock: StepClock | None = None, folds: Sequence[Fold] = (), seed: int = 0) -> Writer:
     """A writer with known keys and repeatable chance."""
     return Writer.open(disk, KEYS, clock=clock or StepClock(), random=Random(seed).randbytes, folds=folds)

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from journals import MemoryDisk, StepClock, acks, admitted, completed, failing, note, opened, request_id, verified
+from journals import Counting, MemoryDisk, StepClock, acks, admitted, completed, failing, note, opened, request_id, verified
 from sealward.errors import IntegrityError
 from sealward.formats.merkle import leaf_hash
 from sealward.journal import log
@@ -56,8 +56,8 @@ def test_a_failed_sync_stops_everything_until_the_segment_is_rewritten(name: str
 
 def test_a_full_disk_says_so_with_its_last_room() -> None:
     """The write fails; the reserve is freed, `journal.full` written, the rest refused; with room again it goes on."""
-    disk = MemoryDisk()
-    writer = opened(disk)
+    disk, fold = MemoryDisk(), Counting()
+    writer = opened(disk, folds=[fold])
     acks(writer, note())
 
     def full(call: str, name: str) -> None:
@@ -73,6 +73,7 @@ def test_a_full_disk_says_so_with_its_last_room() -> None:
     assert log.RESERVE in disk.files
     acks(writer, note())
     writer.close()
+    assert fold.counts == {"auth.login": 2, "journal.full": 1}
     assert _types(disk) == ["auth.login", "journal.full", "auth.login"]
 
 

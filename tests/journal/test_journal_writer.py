@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journals import KEYS, MemoryDisk, StepClock, acks, admitted, completed, event, note, opened, request_id, verified
+from journals import KEYS, Counting, MemoryDisk, StepClock, acks, admitted, completed, event, note, opened, request_id, verified
 from sealward.errors import IntegrityError, Reason, Refused
 from sealward.formats.event import validate
 from sealward.formats.ids import rfc3339
@@ -19,25 +19,6 @@ from sealward.journal.quota import ADMIN_BYTES, Kind
 from sealward.journal.writer import Ack, Draft, Writer
 
 Event = dict[str, Any]
-
-
-class Counting:
-    """A fold: how many events of each type there are, and the last index."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.last = -1
-
-    def apply(self, index: int, event: Event) -> None:
-        assert index == self.last + 1
-        self.last = index
-        self.counts[event["type"]] = self.counts.get(event["type"], 0) + 1
-
-    def dump(self) -> dict[str, Any]:
-        return {"counts": self.counts, "last": self.last}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.counts, self.last = state["counts"], state["last"]
 
 
 def events(writer: Writer) -> list[Event]:

@@ -266,9 +266,12 @@ class Writer:
             self._full_said = True
             self._log.free_reserve()
             with contextlib.suppress(OSError):
-                made = self._seal(self._own_event("journal.full"), self._log.size)
+                event, index = self._own_event("journal.full"), self._log.size
+                made = self._seal(event, index)
                 self._keys.make_durable()
                 self._log.last_words(made.entry)
+                with self.lock:
+                    self._requests.accept(index, [event], self._clock.now())
 
     def _replay(self) -> None:
         """The open requests and the folds, from their copy and what came after it."""

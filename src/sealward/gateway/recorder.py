@@ -51,8 +51,6 @@ def main(start: Start) -> None:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"trust/signer.pub: {error}", remedy="`sealward init` pins it") from error
     start.drop()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # events are trees without cycles, thousands are open at a time: 15 % of the CPU else
     uvloop.run(Recorder(start, journal, run, public, found.refusals).serve())
 
 
@@ -85,6 +83,8 @@ class Recorder:
         self._ended = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # events are trees without cycles, thousands live at a time: 15 % of the CPU else
         self._recording.begin(os.getpid())
         office = Office(self._recording, loop)
         self._follower.on_change.append(lambda _old, _new: office.moved())

@@ -22,7 +22,8 @@ def ulid(now_us: int, random: bytes) -> str:
     time_ms, high, low = now_us // 1000, int.from_bytes(random[:5], "big"), int.from_bytes(random[5:], "big")
     two = _PAIRS  # ten bits at a time: a request needs one, and a loop over 26 characters costs three times as much
     return (
-        f"{two[time_ms >> 40]}{two[time_ms >> 30 & 1023]}{two[time_ms >> 20 & 1023]}{two[time_ms >> 10 & 1023]}{two[time_ms & 1023]}"
+        f"{two[time_ms >> 40]}{two[time_ms >> 30 & 1023]}{two[time_ms >> 20 & 1023]}"
+        f"{two[time_ms >> 10 & 1023]}{two[time_ms & 1023]}"
         f"{two[high >> 30]}{two[high >> 20 & 1023]}{two[high >> 10 & 1023]}{two[high & 1023]}"
         f"{two[low >> 30]}{two[low >> 20 & 1023]}{two[low >> 10 & 1023]}{two[low & 1023]}"
     )

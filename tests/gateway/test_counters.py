@@ -95,8 +95,7 @@ def played(steps: list[tuple[str, int]], teller: Teller) -> list[tuple[float, st
                 teller.close(failed[-1], by="upstream")
             case "retry" if failed:
                 request = failed.pop(number % len(failed))
-                closed = teller.counters.closed.get(request)
-                if closed is not None and closed.retry and isinstance(teller.admit(request=request, tokens=number % 300), str):
+                if request in teller.counters.failed and isinstance(teller.admit(request=request, tokens=number % 300), str):
                     open_.append(request)
             case "pass":
                 teller.clock.pass_(number % 45 + number % 1000 / 1000)
@@ -222,4 +221,4 @@ def test_what_nobody_uses_any_more_is_forgotten() -> None:
         assert isinstance(request, str)
         teller.close(request)
     teller.clock.pass_(62)
-    assert teller.counters.dump() == {"epoch": 7, "windows": {}, "open": {}, "closed": []}
+    assert teller.counters.dump() == {"epoch": 7, "windows": {}, "open": {}, "closed": [], "failed": {}}

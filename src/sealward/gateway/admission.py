@@ -143,7 +143,7 @@ class Admission:
     def forget(self) -> None:
         """Drops what is too old to matter. Call it about once a second."""
         self._counters.forget()
-        for request in self._failed.keys() - self._counters.closed.keys():
+        for request in [request for request in self._failed if request not in self._counters.failed]:
             del self._failed[request]
 
     @staticmethod
@@ -186,7 +186,7 @@ class Admission:
         first_door, first = self._failed.get(request, (None, event))
         same = all(first[group].get("id") == event[group].get("id") for group in ("subject", "model"))
         same = same and first["admission"]["input"] == event["admission"]["input"]
-        same = same and self._counters.may_retry(request)
+        same = same and request in self._counters.failed
         if first_door is not door or not same or first["admission"]["sidecar"] == event["admission"]["sidecar"]:
             raise Refused(Reason.TOKEN_REPLAYED, "this request was admitted before")
         return True

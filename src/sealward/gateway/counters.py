@@ -11,6 +11,7 @@ a stepped wall clock neither opens nor closes a window.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -47,14 +48,6 @@ class Charge(NamedTuple):
     again: bool = False
 
 
-class Closed(NamedTuple):
-    """A request closed in second `at`. `retry`: it may be admitted once more, charged for new tokens only."""
-
-    at: int
-    charge: Charge
-    retry: bool
-
-
 class Counters:
     """All of them. `epoch` is the highest one that the journal knows."""
 
@@ -64,12 +57,14 @@ class Counters:
         self._windows: dict[str, _Window] = {}
         self._counted: set[str] = set()
         self.open: dict[str, Charge] = {}
-        self.closed: dict[str, Closed] = {}
+        self.closed: dict[str, int] = {}  # request → second
+        self.failed: dict[str, Charge] = {}  # of those closed: whose sidecar failed, and which may be admitted once more
+        self._order: deque[tuple[int, str]] = deque()  # of `closed`, oldest first
         self.epoch = 0
 
     def reached(self, request: str, bounds: Iterable[Bound], tokens: int) -> Reached | None:
         """The first bound that admitting `request` with a reservation of `tokens` would exceed."""
-        second, first = self.now(), self._before(request)
+        second, first = self.now(), self.failed.get(request)
         requests, standing = (1, 0) if first is None else (0, first.tokens)
         for key, name, row in bounds:
             window = self._windows.get(key) or _Window()
@@ -85,10 +80,6 @@ class Counters:
                 if now + more > limit:
                     return Reached(REASONS[member], name, now, limit)
         return None
-
-    def may_retry(self, request: str) -> bool:
-        """Whether it was closed because its sidecar failed, within the last 60 s and for the first time."""
-        return self._before(request) is not None
 
     def admit(self, event: Event, keys: tuple[str, ...]) -> None:
         """Counts an `inference.admitted` that is about to be durable; `keys` = `counters_of(event)`."""
@@ -119,16 +110,18 @@ class Counters:
             self._admit(event, self._second_of(event), counters_of(event))
         elif event["type"] in CLOSING:
             self._close(event, self._second_of(event))
+            self.forget()  # or a long replay would remember all of it
         elif event["type"] == "snapshot.published":
             self.epoch = max(self.epoch, event["snapshot"]["epoch"])
 
     def forget(self) -> None:
         """Drops the requests closed more than 60 s ago. Call it about once a second."""
-        now = self.now()
-        for request, closed in list(self.closed.items()):  # they stand in the order of closing
-            if closed.at >= now - REMEMBERED_S:
-                break
-            del self.closed[request]
+        oldest = self.now() - REMEMBERED_S
+        while self._order and self._order[0][0] < oldest:
+            second, request = self._order.popleft()
+            if self.closed.get(request) == second:
+                del self.closed[request]
+                self.failed.pop(request, None)
 
     def now(self) -> int:
         """Unix seconds of a clock that nobody steps."""
@@ -144,21 +137,24 @@ class Counters:
             "epoch": self.epoch,
             "windows": {key: window.dump() for key, window in self._windows.items()},
             "open": {request: _dumped(charge) for request, charge in self.open.items()},
-            "closed": [[request, each.at, each.retry, _dumped(each.charge)] for request, each in self.closed.items()],
+            "closed": list(self.closed.items()),
+            "failed": {request: _dumped(charge) for request, charge in self.failed.items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self._windows = {key: _Window.load(value) for key, value in state["windows"].items()}
         self.open = {request: _loaded(value) for request, value in state["open"].items()}
-        self.closed = {request: Closed(at, _loaded(charge), retry) for request, at, retry, charge in state["closed"]}
+        self.closed = dict(state["closed"])
+        self._order = deque((second, request) for request, second in self.closed.items())
+        self.failed = {request: _loaded(value) for request, value in state["failed"].items()}
         for charge in self.open.values():
             for key in charge.keys:
                 self._windows[key].open += 1
 
     def _admit(self, event: Event, second: int, keys: tuple[str, ...]) -> None:
         request, tokens = event["link"]["request"], event["request"].get("reserved_tokens", 0)
-        first = self._before(request)
+        first = self.failed.pop(request, None)
         if first is not None:
             for key in self._windows.keys() & set(first.keys):  # its reservation was left standing when it closed
                 self._windows[key].give(first.second, 0, first.tokens)
@@ -182,13 +178,10 @@ class Counters:
             window.open -= 1
             if used != charge.tokens:
                 window.give(charge.second, 0, charge.tokens - used)
-        left = Charge(charge.keys, charge.second, used, charge.again)
-        self.closed[request] = Closed(second, left, outcome.get("aborted_by") == "upstream" and not charge.again)
-
-    def _before(self, request: str) -> Charge | None:
-        """What the first admission of a request that may be retried has taken."""
-        closed = self.closed.get(request)
-        return closed.charge if closed is not None and closed.retry else None
+        self.closed[request] = second
+        self._order.append((second, request))
+        if outcome.get("aborted_by") == "upstream" and not charge.again:
+            self.failed[request] = charge._replace(tokens=used)
 
     def _second_of(self, event: Event) -> int:
         """When a replayed event was; never ahead of now."""

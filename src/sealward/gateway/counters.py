@@ -109,19 +109,15 @@ class Counters:
         elif event["type"] == ADMITTED:
             self._admit(event, self._second_of(event), counters_of(event))
         elif event["type"] in CLOSING:
-            self._close(event, self._second_of(event))
-            self.forget()  # or a long replay would remember all of it
+            second = self._second_of(event)
+            self._close(event, second)
+            self._forget(second)  # or a long replay would remember all of it
         elif event["type"] == "snapshot.published":
             self.epoch = max(self.epoch, event["snapshot"]["epoch"])
 
     def forget(self) -> None:
         """Drops the requests closed more than 60 s ago. Call it about once a second."""
-        oldest = self.now() - REMEMBERED_S
-        while self._order and self._order[0][0] < oldest:
-            second, request = self._order.popleft()
-            if self.closed.get(request) == second:
-                del self.closed[request]
-                self.failed.pop(request, None)
+        self._forget(self.now())
 
     def now(self) -> int:
         """Unix seconds of a clock that nobody steps."""
@@ -182,6 +178,13 @@ class Counters:
         self._order.append((second, request))
         if outcome.get("aborted_by") == "upstream" and not charge.again:
             self.failed[request] = charge._replace(tokens=used)
+
+    def _forget(self, now: int) -> None:
+        while self._order and self._order[0][0] < now - REMEMBERED_S:
+            second, request = self._order.popleft()
+            if self.closed.get(request) == second:
+                del self.closed[request]
+                self.failed.pop(request, None)
 
     def _second_of(self, event: Event) -> int:
         """When a replayed event was; never ahead of now."""

@@ -33,9 +33,12 @@ class _Question(NamedTuple):
 
 
 class RecorderLink(asyncio.Protocol):
-    """Connects by itself, again and again. `on_broken` is called when an established connection ends."""
+    """Connects by itself, again and again.
 
-    def __init__(self, path: Path, clock: Clock, ticker: Ticker, limits: Limits, on_broken: Callable[[], None]) -> None:
+    `on_broken` is called when what runs must end: the connection did, or the recorder says so (the lease of its keys is over).
+    """
+
+    def __init__(self, path: Path, clock: Clock, ticker: Ticker, limits: Limits, on_broken: Callable[[Reason], None]) -> None:
         self._path, self._clock, self._ticker, self._limits, self._on_broken = path, clock, ticker, limits, on_broken
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -125,6 +128,8 @@ class RecorderLink(asyncio.Protocol):
                 question.wait.set(answer)
             elif type(n) is int and n in self._late:
                 self._too_late(self._late.pop(n), answer)
+            elif answer.get("push") == "cut":
+                self._on_broken(Reason.KEY_UNAVAILABLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -137,7 +142,7 @@ class RecorderLink(asyncio.Protocol):
             question.wait.fail(Refused(Reason.JOURNAL_STALLED, "the recorder's connection ended"))
         if not self._closed:
             self.expire(0.0)
-            self._on_broken()
+            self._on_broken(Reason.JOURNAL_STALLED)
 
     def pause_writing(self) -> None:
         """The recorder does not read. What is asked now waits in `_out`, bounded by `unsent`."""

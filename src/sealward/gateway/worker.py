@@ -154,9 +154,9 @@ class Worker(Server):
             self.sidecars.follow(ground.snapshot)
         self.cuts.review(ground.access, self.clock.now(), parse_rfc3339(ground.snapshot.issued))
 
-    def _recorder_lost(self) -> None:
-        """Nothing that runs can be closed by an entry of ours any more: it ends, and the recorder closes it."""
-        self.cuts.cut(Reason.JOURNAL_STALLED, self.clock.now())
+    def _recorder_lost(self, reason: Reason) -> None:
+        """Nothing that runs can be closed by an entry of ours any more, or not for long: it ends."""
+        self.cuts.cut(reason, self.clock.now())
 
     def _refused_handshake(self, source: dict[str, Any], reason: Reason) -> None:
         self.refusals.refused("tls", Refused(reason), source)

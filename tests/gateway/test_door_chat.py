@@ -39,6 +39,19 @@ def test_a_whole_answer_is_written_anew_and_closed_by_an_entry_first(tmp_path: P
     run(scenario)
 
 
+def test_a_request_with_unknown_fields_is_served_and_its_admission_names_them(tmp_path: Path) -> None:
+    """SDKs add fields with every release: they are dropped and recorded, never a reason to fail."""
+
+    async def scenario() -> None:
+        async with house(tmp_path) as home:
+            answer = await home.ask("POST", "/v1/chat/completions", orjson.dumps(orjson.loads(CHAT) | {"user": "u-1"}))
+            assert answer.status == 200
+            admitted = home.recorder.admitted[answer.headers["x-sealward-request"]]
+            assert admitted["event"]["request"]["dropped_fields"] == ["user"]
+
+    run(scenario)
+
+
 def test_a_stream_is_passed_on_as_it_comes_and_ends_after_its_entry(tmp_path: Path) -> None:
     """The usage chunk that nobody asked for is dropped; the hash is of the content as delivered, `[DONE]` included."""
 

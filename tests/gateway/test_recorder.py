@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -17,16 +18,19 @@ from typing import Any
 
 import pytest
 
-from recorder_alone import EPOCH
+from recorder_alone import EPOCH, KEY
 from recorder_desk import Desk, closing
+from sealward import settings
 from sealward.formats.frames import Frames, frame
 from sealward.formats.ids import ulid
 from sealward.formats.note import Verifier
 from sealward.formats.receipt import verify_receipt
+from sealward.gateway.recorder import Recorder
 from sealward.journal.durable import OsDisk
 from sealward.journal.init import create
 from sealward.journal.keys import SubjectKeys, load_purpose_key
 from sealward.journal.reader import Reader
+from sealward.process import Start
 from uids import attempt, connect, root_here
 
 Message = dict[str, Any]
@@ -258,6 +262,30 @@ def test_another_user_is_not_heard(process: Process) -> None:
 
     assert attempt(61_234, connect(path)) == "ok"
     assert attempt(61_234, talk) == "ECONNRESET"
+
+
+def test_a_fault_of_ours_ends_the_process(tmp_path: Path) -> None:
+    """A recorder that goes on half done would be worse than none: the next run starts from what is durable."""
+    create(tmp_path / "journal", "journal.test/fault")
+    ours, theirs = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    ours.bind(str(tmp_path / "recorder.door.sock"))
+    ours.listen()
+    ours.setblocking(False)
+    start = Start("recorder", tmp_path, {"recorder.door": ours}, {"door": os.geteuid()})
+
+    async def scenario() -> None:
+        recorder = Recorder(start, tmp_path / "journal", tmp_path, KEY.public_key(), settings.Refusals())
+        recorder._recording._decide = faulty  # type: ignore[method-assign]
+        theirs.connect(str(tmp_path / "recorder.door.sock"))
+        theirs.sendall(frame({"op": "record", "event": {}}))
+        async with asyncio.timeout(20):
+            await recorder.serve()
+
+    def faulty(asked: object) -> None:
+        raise ZeroDivisionError
+
+    with theirs, pytest.raises(ZeroDivisionError):
+        asyncio.run(scenario())
 
 
 def test_events_on_the_way_are_taken_before_the_end(process: Process) -> None:

@@ -199,9 +199,11 @@ def test_the_recorders_own_end_is_the_last_entry() -> None:
     worker.admit()
     desk.recording.drain()
     assert worker.admit()["refused"] == Reason.DRAINING
+    worker.send({"op": "record", "event": dict(REFUSED)})
     desk.recording.end()
     kinds = [event["type"] for event in desk.rows()]
-    assert kinds == ["process.started", "journal.opened", "inference.admitted", "inference.aborted", "process.stopped"]
+    assert kinds[:3] == ["process.started", "journal.opened", "inference.admitted"]
+    assert kinds[3:] == ["request.refused", "inference.aborted", "process.stopped"]
 
 
 def test_the_end_of_the_lease_is_the_kill_switch() -> None:
@@ -417,15 +419,15 @@ def test_who_reads_is_recorded_before_he_reads() -> None:
         library, worker, owner = Library(desk.writer), Peer(desk, "door"), Peer(desk, "owner")
         for subject in ("ann", "bob", "ann"):
             worker.admit(subject=subject)
-        query = {"last": 4, "subject": "ann"}
+        query = {"last": 3, "subject": "ann"}
         n = owner.send({"op": "read", "query": query})
         desk.recording.turn()
-        assert desk.rows("journal.read")[0]["read"]["query"] == '{"last":4,"subject":"ann"}'
-        assert desk.looked_up == [{"op": "read", "query": query, "n": n}]
+        assert desk.rows("journal.read")[0]["read"]["query"] == '{"last":3,"subject":"ann"}'
+        assert desk.looked_up == [{"op": "read", "query": query, "n": n, "at": 3}]
         told = await _answered(desk, owner, library.read, desk.looked_up[0])
         assert [row["row"]["index"] for row in told[:-1]] == [0, 2]
         for bad in (None, {"where": 1}, {"from": -1}, {"from": True}, {"types": "x"}):
-            said = (await _answered(desk, owner, library.read, {"n": 9, "op": "read", "query": bad}))[-1]
+            said = (await _answered(desk, owner, library.read, {"n": 9, "op": "read", "query": bad, "at": 3}))[-1]
             assert said["refused"] == Reason.BODY_FIELD
         library.close()
 

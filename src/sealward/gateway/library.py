@@ -34,7 +34,10 @@ class Library:
         self._start(client, message, self._receipt(client, message))
 
     def read(self, client: Client, message: Message) -> None:
-        """`{n, op: read, query}` → `{n, row}`…, `{n, done}`. With `follow` rows come until the client goes."""
+        """`{n, op: read, query, at}` → `{n, row}`…, `{n, done}`; `at`: index of its `journal.read`.
+
+        With `follow` rows come until the client goes.
+        """
         self._start(client, message, self._read(client, message))
 
     def close(self) -> None:
@@ -80,7 +83,7 @@ class Library:
     async def _read(self, client: Client, message: Message) -> None:
         loop = asyncio.get_running_loop()
         try:
-            query = Query.parse(message.get("query"), self._writer.size)
+            query = Query.parse(message.get("query"), message["at"])
         except FormatError as error:
             client.say({"n": message["n"], "refused": Reason.BODY_FIELD, "detail": error.detail})
             return

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -80,7 +80,8 @@ class Recorder:
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
-        self._ended = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        loop.set_exception_handler(self._crashed)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         gc.freeze()
@@ -95,9 +96,12 @@ class Recorder:
             factory = partial(Connection, office, role, self._start.peers[role])
             servers.append(await loop.create_unix_server(factory, sock=listener))
         tasks = [loop.create_task(self._follower.run()), loop.create_task(self._tick(office))]
+        for task in tasks:
+            task.add_done_callback(self._over)
         self._start.ready()
         try:
             await self._ended
+            self._recording.end()
         finally:
             for server in servers:
                 server.close()
@@ -107,18 +111,24 @@ class Recorder:
                 task.cancel()
             publisher.stop()
             self._library.close()
-            self._finish()
-
-    def _finish(self) -> None:
-        with contextlib.suppress(IntegrityError, Refused):
-            if self._writer.failed is None:
-                self._recording.end()
-            self._writer.close()
+            with contextlib.suppress(IntegrityError):  # said already; what is durable stays
+                self._writer.close()
 
     def _end(self) -> None:
         """Doors have drained before; what is still open may close within DRAIN_S."""
         self._recording.drain()
         self._until = min(self._until, self._clock.boot() + DRAIN_S)
+
+    def _crashed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault of ours in any callback: what is in memory may be half done, so it ends here and the next run replays."""
+        loop.default_exception_handler(context)
+        if not self._ended.done():
+            self._ended.set_exception(context.get("exception") or IntegrityError("recorder", str(context.get("message"))))
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Neither the snapshot nor the clock may stop while the rest goes on."""
+        if not task.cancelled() and task.exception() is not None and not self._ended.done():
+            self._ended.set_exception(cast("BaseException", task.exception()))
 
     async def _tick(self, office: Office) -> None:
         tried = self._clock.boot()

@@ -145,6 +145,7 @@ class Recording:
 
     def end(self) -> None:
         """Closes what is still open, and writes the recorder's own end as the last entry."""
+        self.turn()
         for client in self._clients:
             self._abandon(client, "recovery")
         self._refusals.close()
@@ -189,7 +190,7 @@ class Recording:
     def _answer(self, client: Client, wanted: _Wanted, ack: Ack) -> None:
         n = wanted.message["n"]
         if wanted.message["op"] == "read":
-            self._world.read(client, wanted.message)
+            self._world.read(client, wanted.message | {"at": ack.index})
         elif wanted.denied is not None:
             client.say({"n": n, "refused": wanted.denied, "index": ack.index})
         elif ack.pass_ is not None:

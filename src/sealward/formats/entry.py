@@ -141,22 +141,27 @@ def admission_of(event: Event) -> Event:
 
 def statement_of(event: Event) -> Event:
     """What the caller can check, rebuilt from a sealed event that has one; what is absent is left out."""
-    model = event.get("model", {})
-    bound = {name: model[name] for name in ("id", "digest", "signature_id") if name in model}
-    decision = event.get("decision", {})
-    values = {
+    said = {
         "v": 1,
-        "request": event.get("link", {}).get("request"),
         "origin": event["origin"],
         "outcome": OUTCOMES[event["type"]],
-        "status": event.get("outcome", {}).get("status"),
         "time": event["time"],
         "subject": event["subject"]["id"],
-        "model": bound or None,
-        "epoch": decision.get("epoch"),
-        "policy_digest": decision.get("policy_digest"),
+        **event["statement"],
     }
-    return {**{name: value for name, value in values.items() if value is not None}, **event["statement"]}
+    if "link" in event and "request" in event["link"]:
+        said["request"] = event["link"]["request"]
+    if "outcome" in event:
+        said["status"] = event["outcome"]["status"]
+    if "decision" in event:
+        decision = event["decision"]
+        said |= {name: decision[name] for name in ("epoch", "policy_digest") if name in decision}
+    if "model" in event:
+        model = event["model"]
+        bound = {name: model[name] for name in ("id", "digest", "signature_id") if name in model}
+        if bound:
+            said["model"] = bound
+    return said
 
 
 class Closings:
@@ -177,7 +182,7 @@ class Closings:
 
 def _text(event: Event) -> bytes:
     text = canonical.dumps(event)
-    if any(map(text.__contains__, FLOATS)):
+    if FLOAT.search(text) is not None:
         try:
             canonical.check(event)
         except FormatError as error:
@@ -202,7 +207,7 @@ def _context(origin: str, index: int, header: bytes) -> bytes:
 ADMITTED = "inference.admitted"
 CLOSING = frozenset({"inference.completed", "inference.aborted"})
 OUTCOMES = {"inference.completed": "completed", "inference.denied": "denied", "inference.aborted": "aborted"}
-FLOATS = (b".0,", b".0}", b".0]")  # how a float that passes for an integer is written, and perhaps a caller's words
+FLOAT = re.compile(rb"\.0[,}\]]")  # how a float that passes for an integer is written, and perhaps a caller's words
 MAX_EVENT = 32_000
 BLOCK = 256
 PREFIX = 56  # Cobblestone's salt and commitment

@@ -156,7 +156,7 @@ class _Rows:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> _Rows:
-        return cls._hashed(dict(values), {ident: _row_hash(ident, value) for ident, value in values.items()})
+        return cls._hashed(dict(values), {ident: _row_hash(ident, values[ident]) for ident in sorted(values)})
 
     @classmethod
     def _hashed(cls, values: dict[str, Any], hashes: dict[str, bytes]) -> _Rows:

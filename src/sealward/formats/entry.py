@@ -23,7 +23,7 @@ from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encr
 from cryptography.exceptions import InvalidTag
 
 from sealward.formats import canonical
-from sealward.formats.event import fit
+from sealward.formats.event import fit, holds_float
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import hour
 
@@ -182,11 +182,8 @@ class Closings:
 
 def _text(event: Event) -> bytes:
     text = canonical.dumps(event)
-    if FLOAT.search(text) is not None:
-        try:
-            canonical.check(event)
-        except FormatError as error:
-            raise FormatError("event", error.detail) from None
+    if holds_float(event, text):
+        raise FormatError("event", "a float")
     return text if len(text) <= MAX_EVENT else canonical.dumps(fit(event, MAX_EVENT))
 
 
@@ -207,7 +204,6 @@ def _context(origin: str, index: int, header: bytes) -> bytes:
 ADMITTED = "inference.admitted"
 CLOSING = frozenset({"inference.completed", "inference.aborted"})
 OUTCOMES = {"inference.completed": "completed", "inference.denied": "denied", "inference.aborted": "aborted"}
-FLOAT = re.compile(rb"\.0[,}\]]")  # how a float that passes for an integer is written, and perhaps a caller's words
 MAX_EVENT = 32_000
 BLOCK = 256
 PREFIX = 56  # Cobblestone's salt and commitment

@@ -38,15 +38,12 @@ def validate(event: Event) -> None:
         raise FormatError("event", "a float")
 
 
-def holds_float(event: Event) -> bool:
-    """Whether an event that the schema lets through holds a float (1.0), which can stand only where an integer may."""
-    if float in map(type, event.values()):
-        return True
-    for name, group in event.items():
-        deeper = INTEGERS.get(name)
-        if deeper is not None and (_any_float(group) if deeper else float in map(type, group.values())):
-            return True
-    return False
+def holds_float(event: Event, text: bytes | None = None) -> bool:
+    """Whether an event that the schema lets through holds a float (1.0); `text`: its canonical bytes, where they are known.
+
+    Such a float is written with `.0` before a comma or bracket. A caller's words may be too: then every value is looked at.
+    """
+    return FLOAT.search(text or canonical.dumps(event)) is not None and _any_float(event)
 
 
 def tidy_name(words: str) -> str:
@@ -92,22 +89,10 @@ def fit(event: Event, limit: int = 32_000) -> Event:
     return event
 
 
-def _any_float(value: Event | list[Any]) -> bool:
-    kinds = [*map(type, value.values() if type(value) is dict else value)]
-    if float in kinds:
-        return True
-    if dict not in kinds and list not in kinds:
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return any(_any_float(item) for item in items if type(item) is dict or type(item) is list)
-
-
-def _integers(part: Event) -> int:
-    """How deep below this part of the schema an integer may stand; 0: nowhere."""
-    part = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]] | part if "$ref" in part else part
-    inner = [*part.get("properties", {}).values(), *(part[name] for name in ("items", "additionalProperties") if part.get(name))]
-    below = max((_integers(each) for each in [*inner, *part.get("anyOf", ())]), default=0)
-    return below + 1 if below or part.get("type") == "integer" else 0
+def _any_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_any_float, value.values()))
+    return any(map(_any_float, value)) if isinstance(value, list) else isinstance(value, float)
 
 
 def _cuttable(event: Event) -> Iterator[tuple[str, Any]]:
@@ -149,8 +134,7 @@ MAX_NAME = 128
 EMPTY = 2  # canonical bytes of an empty list, text or object
 SCHEMA: Event = orjson.loads(files("sealward.formats").joinpath("schemas/event-v1.schema.json").read_bytes())
 TEXTS = frozenset(_texts(SCHEMA))
-INTEGERS = {name: depth > 2 for name, part in SCHEMA["properties"].items() if (depth := _integers(part)) > 1}  # noqa: PLR2004
-"""Groups that may hold integers; True: not only as members of the group itself."""
+FLOAT = re.compile(rb"\.0[,}\]]")
 _VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
 _NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -25,6 +25,7 @@ class Client:
     say: Callable[[dict[str, Any]], None]
     hang_up: Callable[[], None]
     drained: Callable[[], Awaitable[None]]
+    rights: Rights = field(init=False)
     door: Door = field(init=False)
     dropped: int = 0
     dropped_since: int = 0
@@ -32,11 +33,8 @@ class Client:
     _counted_at: float = 0.0
 
     def __post_init__(self) -> None:
+        self.rights = RIGHTS[self.role]
         self.door = Door(self.rights.name)
-
-    @property
-    def rights(self) -> Rights:
-        return RIGHTS[self.role]
 
     def event(self, given: Any, now: Moment, random: bytes) -> Event:
         """A reported event as it may be written: whole, within this client's rights, in its own name, of now.

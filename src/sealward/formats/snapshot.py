@@ -160,21 +160,22 @@ class _Rows:
 
     @classmethod
     def _hashed(cls, values: dict[str, Any], hashes: dict[str, bytes]) -> _Rows:
-        joined = b"".join([hashes[ident] for ident in sorted(hashes)])
-        return cls(MappingProxyType(values), hashes, hashlib.sha256(joined).hexdigest())
+        """`hashes` stand in id order."""
+        return cls(MappingProxyType(values), hashes, hashlib.sha256(b"".join(hashes.values())).hexdigest())
 
     def after(self, ops: Iterable[Any]) -> _Rows:
-        """`ops` are of this section and of the schema."""
-        values, hashes = self.values.copy(), self.hashes.copy()
+        """`ops` are of this section and of the schema. What changes or deletes a row leaves the order as it is."""
+        values, hashes, fresh = self.values.copy(), self.hashes.copy(), False
         for op in ops:
             ident = op[2]
             if op[0] == "put":
+                fresh |= ident not in hashes
                 values[ident], hashes[ident] = op[3], _row_hash(ident, op[3])
             elif ident in values:
                 del values[ident], hashes[ident]
             else:
                 raise FormatError("op", "deletes what is not there")
-        return self._hashed(values, hashes)
+        return self._hashed(values, dict(sorted(hashes.items())) if fresh else hashes)
 
 
 def _section_of(op: Any) -> str:

@@ -158,8 +158,8 @@ def without_pass(stage: Stage) -> str:
     with socket.socket(socket.AF_UNIX) as raw, socket_address(stage.home / "run/sidecar.door.sock") as address:
         raw.settimeout(5)
         raw.connect(address)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: sidecar\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        raw.sendall(head.encode() + b"\r\n\r\n" + body)
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: sidecar\r\ncontent-type: application/json\r\n"
+        raw.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         answer = http.client.HTTPResponse(raw)
         answer.begin()
     stage.expected.append(("no pass", "request.refused", "pass_missing"))

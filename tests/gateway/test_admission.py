@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settled
 from hypothesis import strategies as st
 
 from recorder_desk import DIGEST, MODEL, Desk, Peer, closing
@@ -200,6 +201,7 @@ def test_close_and_retry_may_come_in_one_turn() -> None:
     assert [event["type"] for event in desk.rows()] == ["inference.admitted", "inference.aborted", "inference.admitted"]
 
 
+@settled(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 8))
 def test_limits_hold_over_all_doors_whatever_the_order(seed: int, doors: int, limit: int) -> None:
     """Requests a minute and concurrency are exact over all workers, turns and batches."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sealward.errors import Reason, Refused
@@ -69,7 +70,7 @@ async def authenticate(worker: Worker, exchange: Exchange) -> None:
 
 
 async def read(worker: Server, exchange: Exchange) -> None:
-    """The whole body. Refused: body_too_large, http_timeout, http_malformed, overloaded (by the connection)."""
+    """The whole body. Refused: body_too_large, http_timeout, http_malformed, overloaded (by the connection); a key in it."""
     headers = exchange.head.headers
     length = headers.get(b"content-length")
     if length is not None and (len(length) > MAX_DIGITS or int(length) > worker.limits.body_bytes):
@@ -77,6 +78,9 @@ async def read(worker: Server, exchange: Exchange) -> None:
     if b"expect" in headers:
         exchange.connection.proceed()
     exchange.input = await exchange.body
+    if b"swk_" in exchange.input and KEY.search(exchange.input):
+        # Pasted into a prompt or into a member that another gateway takes it from: it would go on to a model.
+        raise Refused(Reason.CREDENTIAL_MULTIPLE)
 
 
 LISTS = frozenset(
@@ -95,3 +99,4 @@ OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-o
 PROBES = frozenset({b"/livez", b"/readyz"})
 BODYLESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 MAX_DIGITS = 15
+KEY = re.compile(rb"swk_(?:live|test)_[0-9A-Za-z]{11}_[0-9A-Za-z]{49}")

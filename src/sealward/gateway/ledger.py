@@ -80,7 +80,7 @@ class Ledger:
             found["operation"]["stream"] = exchange.chat.stream
             found["model"] = {"alias": exchange.chat.model} | ({"id": exchange.model_id} if exchange.model_id else {})
             found["request"] = exchange.chat.facts
-        if exchange.input:
+        if exchange.input and exchange.found is not None and exchange.found.route.kind == "chat":  # others close no request
             found["statement"] = {"input_sha256": hashlib.sha256(exchange.input).hexdigest()}
         return found
 

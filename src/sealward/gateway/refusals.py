@@ -51,8 +51,9 @@ class Refusals:
         self._of_proven(kind, refused.reason, subject, whole)
 
     def read(self, subject: Mapping[str, Any], members: Mapping[str, Any]) -> None:
-        """`access.read`: a read the door answered itself. `members`: `operation`, `source`."""
-        self._of_proven("access.read", members["operation"]["name"], subject, members)
+        """`access.read`: a read the door answered itself. `members`: `operation`, `source`, what is known of `decision`."""
+        whole = {**members, "decision": {**members.get("decision", {}), "outcome": "allow"}}
+        self._of_proven("access.read", members["operation"]["name"], subject, whole)
 
     def flush(self) -> None:
         """Write what ten seconds have gathered."""

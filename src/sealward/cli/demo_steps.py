@@ -207,7 +207,9 @@ def tampering(stage: Stage) -> str:
         shutil.copytree(stage.home / "journal", copy, ignore=shutil.ignore_patterns("private"))
         log = (stage.home / "trust/log.vkey").read_text().strip()
         sealward(stage.home, "journal", "verify", str(copy), "--vkey", log, "--json")
-        bundle = min(path for path in (copy / "tile/entries").rglob("*") if path.is_file())
+        bundle = max(
+            (path for path in (copy / "tile/entries").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+        )
         data = bytearray(bundle.read_bytes())
         data[len(data) // 2] ^= 1
         bundle.write_bytes(data)

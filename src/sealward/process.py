@@ -44,13 +44,11 @@ class Start:
     def drop(self) -> None:
         """From here on without rights. Order matters: the parent-death signal is cleared by a change of uid."""
         os.umask(0o077)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if self.user is not None and os.geteuid() == 0:
             os.setgroups([])
             os.setresgid(self.user.gid, self.user.gid, self.user.gid)
             os.setresuid(self.user.uid, self.user.uid, self.user.uid)
-        _prctl(PR_SET_NO_NEW_PRIVS, 1)
-        _prctl(PR_SET_DUMPABLE, 0)
+        confine()
         die_with_parent(int(os.environ.pop("SEALWARD_SUPERVISOR", os.getppid())))
 
     def ready(self) -> None:
@@ -59,6 +57,13 @@ class Start:
         if address:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier, socket_address(Path(address)) as short:
                 notifier.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else short)
+
+
+def confine() -> None:
+    """No core, no tracing by others, no rights by a setuid program."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def die_with_parent(parent: int) -> None:

@@ -88,6 +88,7 @@ NOUNS = {
     "limit": Noun("sealward.cli.limit:limit", "How much somebody may use."),
     "model": Noun("sealward.cli.model:model", "Which models may serve."),
     "journal": Noun("sealward.cli.journal:journal", "Write, read, verify and export the journal."),
+    "witness": Noun("sealward.cli.witness:witness", "Watch that a log only ever grows."),
     "completion": Noun("sealward.cli.completion:completion", "Print the completion script of a shell."),
     "run": Noun("sealward.cli.run:run"),
 }

@@ -117,8 +117,34 @@ class LogSigner:
         return f"{checkpoint.text}\n{lines}".encode()
 
 
-def open_note(data: bytes, trusted: Sequence[Verifier]) -> tuple[str, list[Verifier]]:
-    """The text and the trusted keys that signed it: at least one."""
+class WitnessSigner:
+    """A witness's two keys. A cosignature says: what I saw of this log before is a prefix of this."""
+
+    def __init__(self, name: str, ed25519: Ed25519PrivateKey, mldsa: MLDSA44PrivateKey) -> None:
+        self._ed25519, self._mldsa = ed25519, mldsa
+        self.verifier = Verifier(name, COSIGNATURE, ed25519.public_key().public_bytes_raw())
+        self.mldsa_verifier = Verifier(name, MLDSA44, mldsa.public_key().public_bytes_raw())
+
+    def cosign(self, text: str, unix_s: int) -> list[str]:
+        """The lines of both keys on a checkpoint's `text`."""
+        time = _u64(unix_s)
+        ed25519 = self._ed25519.sign(f"cosignature/v1\ntime {unix_s}\n{text}".encode())
+        mldsa = self._mldsa.sign(subtree_message(self.verifier.name, unix_s, Checkpoint.parse(text)))
+        return [self.verifier.line(time + ed25519), self.mldsa_verifier.line(time + mldsa)]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One line of a note: whose it says it is, and the signature's bytes. `raw` has its line end."""
+
+    name: str
+    id: bytes
+    blob: bytes
+    raw: str
+
+
+def split_note(data: bytes) -> tuple[str, list[Signature]]:
+    """The text and its signatures, none of them checked."""
     try:
         note = data.decode()
     except UnicodeDecodeError as error:
@@ -129,22 +155,32 @@ def open_note(data: bytes, trusted: Sequence[Verifier]) -> tuple[str, list[Verif
     lines = block.split("\n")
     if not blank or lines.pop() or not 1 <= len(lines) <= MAX_SIGNATURES:
         raise FormatError("checkpoint", "no block of signatures")
-    text += "\n"
+    return text + "\n", [_signature(line) for line in lines]
+
+
+def open_note(data: bytes, trusted: Sequence[Verifier]) -> tuple[str, list[Verifier]]:
+    """The text and the trusted keys that signed it: at least one."""
+    text, signatures = split_note(data)
     by_key = {(key.name, key.id): key for key in trusted}
     signed: list[Verifier] = []
-    for line in lines:
-        match = re.fullmatch("\N{EM DASH} ([^\\s+]+) ([A-Za-z0-9+/=]+)", line)
-        blob = _strict64(match[2]) if match else b""
-        if match is None or len(blob) <= KEY_ID:
-            raise FormatError("checkpoint", "a malformed signature line")
-        key = by_key.get((match[1], blob[:KEY_ID]))
-        if key is not None and not key.accepts(text, blob[KEY_ID:]):
-            raise FormatError("checkpoint", f"the signature of {match[1]} does not verify")
+    for each in signatures:
+        key = by_key.get((each.name, each.id))
+        if key is not None and not key.accepts(text, each.blob):
+            raise FormatError("checkpoint", f"the signature of {each.name} does not verify")
         if key is not None and key not in signed:
             signed.append(key)
     if not signed:
         raise FormatError("checkpoint", "no trusted key signed it")
     return text, signed
+
+
+def with_lines(data: bytes, lines: Sequence[str]) -> bytes:
+    """The note with signature `lines` added; each takes the place of an older one of its key."""
+    text, held = split_note(data)
+    fresh = [_signature(line.removesuffix("\n")) for line in lines]
+    named = {(each.name, each.id) for each in fresh}
+    kept = [each for each in held if (each.name, each.id) not in named]
+    return f"{text}\n{''.join(each.raw for each in (*kept, *fresh))}".encode()
 
 
 def open_checkpoint(data: bytes, log: Verifier, witnesses: Sequence[Verifier] = ()) -> tuple[Checkpoint, int]:
@@ -171,6 +207,14 @@ def subtree_message(name: str, unix_s: int, checkpoint: Checkpoint) -> bytes:
         raise FormatError("checkpoint", "a name is too long for a cosignature")
     head = b"subtree/v1\n\0%c%s%s%c%s" % (len(who), who, _u64(unix_s), len(origin), origin)
     return head + _u64(0) + _u64(checkpoint.size) + checkpoint.root
+
+
+def _signature(line: str) -> Signature:
+    match = re.fullmatch("\N{EM DASH} ([^\\s+]+) ([A-Za-z0-9+/=]+)", line)
+    blob = _strict64(match[2]) if match else b""
+    if match is None or len(blob) <= KEY_ID:
+        raise FormatError("checkpoint", "a malformed signature line")
+    return Signature(match[1], blob[:KEY_ID], blob[KEY_ID:], line + "\n")
 
 
 def _u64(number: int) -> bytes:

@@ -65,9 +65,11 @@ class Report:
     def ok(self) -> bool:
         return not self.errors
 
-    def fault(self, code: str, detail: str) -> None:
-        """One more; after 100 the rest is not listed."""
-        if len(self.errors) < MOST_FAULTS:
+    def fault(self, code: str, detail: str, *, cause: bool = False) -> None:
+        """One more; after 100 the rest is not listed. The cause of others stands before them."""
+        if cause:
+            self.errors.insert(0, {"code": code, "detail": detail})
+        elif len(self.errors) < MOST_FAULTS:
             self.errors.append({"code": code, "detail": detail})
 
     def as_json(self) -> dict[str, Any]:
@@ -141,7 +143,7 @@ class _Walk:
         self._check_mark(size, marks)
         if self._edge.root() != self._checkpoint.root:
             where = f": {'; '.join(self._differing[:MOST_NAMED])}" if self._differing else ""
-            self._report.fault("root", f"the entries do not hash to the signed root{where}")
+            self._report.fault("root", f"the entries do not hash to the signed root{where}", cause=True)
         else:
             for detail in self._differing:
                 self._report.fault("tile", detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -163,6 +164,17 @@ async def living(home: Path) -> AsyncIterator[tuple[World, asyncio.subprocess.Pr
         recorder.close()
 
 
+def waits_for_a_burst(process: asyncio.subprocess.Process, path: str) -> None:
+    """300 streams that begin at once are connected although nobody accepts yet: a unix socket has no second try."""
+    process.send_signal(signal.SIGSTOP)
+    with contextlib.ExitStack() as callers:
+        for _ in range(300):
+            caller = callers.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            caller.connect(path)  # BlockingIOError where the backlog is full
+        process.send_signal(signal.SIGCONT)
+
+
 def test_the_real_model_behind_its_sidecar(tmp_path: Path) -> None:
     """Presented, loaded, refused without a pass, served with one, drained at SIGTERM; nothing of it is left."""
 
@@ -179,6 +191,7 @@ def test_the_real_model_behind_its_sidecar(tmp_path: Path) -> None:
             answer = await world.chat(health["run"])
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert b"data: [DONE]" in answer
+            waits_for_a_burst(process, str(tmp_path / "run/sidecar.door.sock"))
             process.terminate()
             assert await process.wait() == 0
             assert list((tmp_path / "state" / "runtime").iterdir()) == []

@@ -70,7 +70,9 @@ class Sidecar:
         following.add_done_callback(self._over)
         self._watch()
         uid = self._start.peers["door"]
-        listening = await loop.create_unix_server(lambda: DoorConnection(server, uid), sock=self._start.listeners["sidecar.door"])
+        doors = self._start.listeners["sidecar.door"]
+        # The loop's own default of 100 would take the place of the listener's: a burst of streams would be turned away.
+        listening = await loop.create_unix_server(lambda: DoorConnection(server, uid), sock=doors, backlog=BACKLOG)
         loading = loop.create_task(self._load(server))
         loading.add_done_callback(self._over)
         try:
@@ -172,5 +174,6 @@ def _pinned(path: Path) -> Ed25519PublicKey:
 
 ID = "local"
 SUBJECT = "sidecar/local"
+BACKLOG = 4096
 BODY_BYTES = 32 << 20  # the door's own text of a body may be longer than the caller's
 SERVING = frozenset(told for told, stage in STAGES.items() if stage == "serving")

@@ -52,5 +52,5 @@ def _bound(path: Path, uid: int, kind: socket.SocketKind) -> socket.socket:
     return bound
 
 
-BACKLOG = 128
+BACKLOG = 4096  # a unix socket refuses at once what does not fit, and a door connects once for every stream that begins
 TCP_BACKLOG = 1024

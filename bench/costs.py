@@ -31,6 +31,10 @@ class Costs:
         """One row a subject, or a group of its parts."""
         return [self._row(label, name, parts, unit, peer) for label, name, parts in self._groups()]
 
+    def units(self, name: str) -> int:
+        """Requests or chunks of all rounds."""
+        return sum(one.units for one in self.rounds[name])
+
     def errors(self) -> int:
         """Answers that were not what was asked for."""
         return sum(one.errors for rounds in self.rounds.values() for one in rounds)
@@ -84,17 +88,22 @@ def run(subjects: Sequence[Subject], load: Load, rounds: int) -> Costs:
     return Costs(found)
 
 
-def requests(costs: Costs) -> Result:
-    """Bars of whole answers: the door, and door and recorder together, beside Envoy; the recorder by itself."""
+def requests(costs: Costs, entries: int) -> Result:
+    """Bars of whole answers: the door, and door and recorder together, beside Envoy; the recorder by itself.
+
+    `entries`: of the journal afterwards, verified. Fewer than two a request, and the run was not of what it says.
+    """
     door, both = ["door"], ["door", "recorder"]
+    answered = costs.units("sealward")
     bars = [
         Bar("door ≤ 1.2 x Envoy", costs.ratio("sealward", door, "envoy"), 1.2),
         Bar("door + recorder ≤ 2.5 x Envoy", costs.ratio("sealward", both, "envoy"), 2.5),
         Bar("recorder ≤ 60 µs a request: both records and the pass", costs.us("sealward", ["recorder"]), 60),
     ]
     title = "CPU a request: TLS 1.3, 64 connections, 1 KB chat request, 0.6 KB answer"
-    rows = costs.rows("request", "envoy")
-    return Result("requests", title, rows, bars, "µs", costs.chart(), [SIDECAR], errors=costs.errors())
+    rows, missing = costs.rows("request", "envoy"), max(0, 2 * answered - entries)
+    notes = [SIDECAR, f"{answered:,} requests answered by sealward in these rounds; its journal: {entries:,} entries, verified."]
+    return Result("requests", title, rows, bars, "µs", costs.chart(), notes, errors=costs.errors() + missing)
 
 
 def streams(costs: Costs) -> Result:

@@ -19,6 +19,7 @@ from subject import PATH, Subject, chat
 class Round:
     """One burst of load. `cpu_us`: part → CPU microseconds per request, or per chunk of a stream."""
 
+    units: int
     cpu_us: dict[str, float]
     per_second: float
     busy: float  # share of the proxies' core that the subject used
@@ -51,6 +52,7 @@ class Load:
         units = self._mock.emitted() - emitted if self._streamed else burst["requests"]
         spent = {part: after[part] - before[part] for part in before}
         return Round(
+            units=units,
             cpu_us={part: seconds * 1e6 / max(units, 1) for part, seconds in spent.items()},
             per_second=units / took,
             busy=sum(spent.values()) / took,

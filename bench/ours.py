@@ -34,6 +34,14 @@ def sealward(rig: Rig, mock: Mock) -> Subject:
     return Subject("sealward", "the whole deployment", f"https://localhost:{port}", f"Bearer {key}", parts(process.pid))
 
 
+def entries(rig: Rig) -> int:
+    """How many entries the journal holds, every one of them verified from the public files. SystemExit when one is not sound."""
+    time.sleep(PUBLISHED_S)
+    home = rig.folder / "deployment"
+    said = json.loads(_sealward(home, "journal", "verify", str(home / "journal"), "--json").splitlines()[-1])
+    return int(said["size"])
+
+
 def parts(supervisor: int) -> Mapping[str, tuple[int, ...]]:
     """Role → its processes, of a running `sealward up`; a door's master and workers are one part."""
     found: dict[str, list[int]] = {}
@@ -67,7 +75,7 @@ def _place(part: str) -> tuple[int, str]:
 
 CALLER = "bench-app"
 PROGRAM = (sys.executable, "-m", "sealward")
-START_S = 60.0
+START_S, PUBLISHED_S = 60.0, 2.0
 NAMES = {"admin": "management door"}
 ORDER = ("door", "recorder", "sidecar")
 SETTINGS = """\

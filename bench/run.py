@@ -71,7 +71,7 @@ def _measure(bench: Bench, only: set[str]) -> list[Result]:
     if only & {"requests", "streams", "latency"}:
         envoy, sealward = peers.envoy(bench.rig, bench.mock), ours.sealward(bench.rig, bench.mock)
         measures: dict[str, Callable[[], Result]] = {
-            "requests": lambda: costs.requests(bench.costs([envoy, sealward], 64, 3)),
+            "requests": lambda: costs.requests(bench.costs([envoy, sealward], 64, 3), ours.entries(bench.rig)),
             "streams": lambda: _streams(bench, [envoy, sealward]),
             "latency": lambda: firstbyte.measure(bench.rig, bench.mock, [envoy, sealward], 1 if bench.quick else ROUNDS),
         }

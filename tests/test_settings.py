@@ -99,7 +99,6 @@ def test_off_and_sexagesimal_numbers_are_text() -> None:
         "inspection: {prompt: flag}",
         "identity: {saml: {}}",
         "identity: {issuers: [{issuer: x}]}",
-        "journal: {origin: a, witnesses: [w]}",
         "keyring: {provider: {kind: vault}}",
         "models: {a: {runtime: {kind: ollama, url: 'http://127.0.0.1:1'}}}",
         "models: {a: {capture: body, runtime: {url: 'http://127.0.0.1:1'}}}",

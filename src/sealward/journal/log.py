@@ -1,6 +1,7 @@
 """The log on disk: batches in segments are the truth, tiles and checkpoint are derived from them.
 
     checkpoint, tile/…                    public, one state a publication
+    checkpoint.witnessed                  the last one that enough witnesses cosigned
     private/segments/<first>.seg          one frame a batch; dropped when a checkpoint covers them
     private/reserve                       1 MiB that a full disk gives back for one last entry
 
@@ -36,7 +37,7 @@ class Log:
         self.failed: str | None = None
         try:
             disk.lock()
-            self._published = self._last_checkpoint()
+            self._published, self._note = self._last_checkpoint()
             self._starts, last, self.dropped_bytes = self._recover()
             self._rewrite(last)
             self._restore_reserve()
@@ -78,13 +79,35 @@ class Log:
             made = make()
             try:
                 self._disk.replace(made.files)
-                self._disk.replace([("checkpoint", self._signer.checkpoint(made.size, made.root, self._now()))])
+                note = self._signer.checkpoint(made.size, made.root, self._now())
+                self._disk.replace([(CHECKPOINT, note)])
                 with self._edge_lock:
                     self._edge.settle(made)
-                self._published = Checkpoint(self.origin, made.size, made.root)
+                self._published, self._note = Checkpoint(self.origin, made.size, made.root), note
                 self._tidy([name for name, _ in made.files[: made.full]])
             except OSError as error:
                 raise self.fail(error) from error
+
+    def said(self) -> tuple[Checkpoint, bytes] | None:
+        """The last checkpoint and its note; None before the first. Waits for one that is being published."""
+        with self._publish_lock:
+            return (self._published, self._note) if self._published is not None else None
+
+    def cosigned(self, checkpoint: Checkpoint, note: bytes, *, enough: bool) -> None:
+        """`note` is that of `said`, with witnesses' lines: it takes its place unless there is a newer checkpoint.
+
+        With `enough` lines it is kept as the last witnessed one too. IntegrityError: the log has `failed`.
+        """
+        with self._publish_lock:
+            current = checkpoint == self._published
+            names = [CHECKPOINT] * current + [WITNESSED] * enough
+            if self.failed or not names:
+                return
+            try:
+                self._disk.replace([(name, note) for name in names])
+            except OSError as error:
+                raise self.fail(error) from error
+            self._note = note if current else self._note
 
     @property
     def origin(self) -> str:
@@ -123,11 +146,12 @@ class Log:
         self._segment.close()
         self._disk.close()
 
-    def _last_checkpoint(self) -> Checkpoint | None:
+    def _last_checkpoint(self) -> tuple[Checkpoint | None, bytes]:
         try:
-            return open_checkpoint(self._disk.read("checkpoint"), self._signer.verifier)[0]
+            note = self._disk.read(CHECKPOINT)
+            return open_checkpoint(note, self._signer.verifier)[0], note
         except FileNotFoundError:
-            return None
+            return None, b""
         except FormatError as error:
             raise _damaged(f"the checkpoint is not the log's: {error.detail}") from error
 
@@ -234,5 +258,6 @@ def _damaged(detail: str) -> IntegrityError:
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+CHECKPOINT, WITNESSED = "checkpoint", "checkpoint.witnessed"
 SEGMENTS, RESERVE = "private/segments", "private/reserve"
 SEGMENT_BYTES, RESERVE_BYTES = 16 << 20, 1 << 20

@@ -16,13 +16,13 @@ from sealward.formats.b64 import b64
 from sealward.formats.entry import header_of, statement_of, unseal
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import hour, rfc3339, ulid_time_ms
-from sealward.formats.merkle import inclusion_proof
+from sealward.formats.merkle import EMPTY_ROOT, Mth, consistency_proof, inclusion_proof
 from sealward.formats.note import Checkpoint, Verifier, open_checkpoint
 from sealward.formats.proof import Proof
 from sealward.formats.tiles import WIDTH, TileTree, read_tile, unbundle
 from sealward.journal.durable import Disk
 from sealward.journal.keys import SubjectKeys
-from sealward.journal.log import SEGMENTS
+from sealward.journal.log import CHECKPOINT, SEGMENTS, WITNESSED
 from sealward.journal.segments import batches, needed
 
 
@@ -46,15 +46,31 @@ class Reader:
     """One journal. Damage is an IntegrityError("journal_damaged")."""
 
     def __init__(self, disk: Disk, log: Verifier, keys: SubjectKeys | None = None) -> None:
-        self._disk, self._log, self._keys = disk, log, keys
+        self._disk, self.log, self._keys = disk, log, keys
 
     def checkpoint(self) -> tuple[Checkpoint, bytes]:
         """The published state and the note that says so."""
-        note = self._disk.read("checkpoint")
+        return self._opened(CHECKPOINT)
+
+    def covering(self, index: int) -> tuple[Checkpoint, bytes]:
+        """A published state that holds `index`: the last witnessed one if it does, else the last. KeyError: neither does."""
         try:
-            return open_checkpoint(note, self._log)[0], note
-        except FormatError as error:
-            raise IntegrityError("journal_damaged", str(error)) from error
+            found = self._opened(WITNESSED)
+        except FileNotFoundError:
+            found = self.checkpoint()
+        if index >= found[0].size:
+            found = self.checkpoint()
+        if not 0 <= index < found[0].size:
+            raise KeyError(index)
+        return found
+
+    def root(self, size: int, published: Checkpoint) -> bytes:
+        """Root of the first `size` entries of a published state."""
+        return self._mth(published)(0, size) if size else EMPTY_ROOT
+
+    def consistency(self, old: int, published: Checkpoint) -> tuple[bytes, ...]:
+        """The proof that a published state extends its first `old` entries; empty where there is nothing to prove."""
+        return tuple(consistency_proof(old, published.size, self._mth(published))) if 0 < old < published.size else ()
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """(index, entry) of every durable entry from `start` on, also those younger than the checkpoint."""
@@ -81,7 +97,7 @@ class Reader:
         try:
             header, _ = header_of(entry)
             found = self._keys.key(header["kid"]) if self._keys else None
-            event = unseal(entry, origin=self._log.name, index=index, key=found.key) if found else None
+            event = unseal(entry, origin=self.log.name, index=index, key=found.key) if found else None
         except FormatError as error:
             raise IntegrityError("journal_damaged", f"entry {index}: {error}") from error
         return Row(index, entry, header, event)
@@ -96,16 +112,10 @@ class Reader:
             raise KeyError(index)
         return found[1]
 
-    def proof(self, index: int, published: tuple[Checkpoint, bytes] | None = None) -> Proof:
-        """Its place in the published log; KeyError where the checkpoint does not cover it."""
-        checkpoint, note = published or self.checkpoint()
-        if not 0 <= index < checkpoint.size:
-            raise KeyError(index)
-        tree = TileTree(checkpoint.size, self._disk.read)
-        try:
-            return Proof(index, tuple(inclusion_proof(index, checkpoint.size, tree.mth)), note)
-        except (FileNotFoundError, FormatError) as error:
-            raise IntegrityError("journal_damaged", f"tiles: {error}") from error
+    def proof(self, index: int) -> Proof:
+        """Its place in the published log (see `covering`); KeyError where no checkpoint covers it."""
+        checkpoint, note = self.covering(index)
+        return Proof(index, tuple(inclusion_proof(index, checkpoint.size, self._mth(checkpoint))), note)
 
     def find(self, request: str, *, everywhere: bool = False) -> Row | None:
         """The entry that ended `request` (completed, aborted, or denied); None where there is none.
@@ -136,8 +146,7 @@ class Reader:
             raise KeyError(row.index)
         if row.index >= self._published():
             return None
-        published = self.checkpoint()
-        parts = {"statement": statement_of(row.event), "entry": b64(row.entry), "proof": self.proof(row.index, published).text}
+        parts = {"statement": statement_of(row.event), "entry": b64(row.entry), "proof": self.proof(row.index).text}
         return canonical.dumps(parts).decode()
 
     def _entries(self, start: int, segments: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -152,6 +161,24 @@ class Reader:
                 for entries, _ in batches(self._disk.read(f"{SEGMENTS}/{first:020d}.seg"), first):
                     yield from ((i, entry) for i, entry in enumerate(entries, index) if i >= start)
                     index += len(entries)
+
+    def _opened(self, name: str) -> tuple[Checkpoint, bytes]:
+        note = self._disk.read(name)
+        try:
+            return open_checkpoint(note, self.log)[0], note
+        except FormatError as error:
+            raise IntegrityError("journal_damaged", f"{name}: {error}") from error
+
+    def _mth(self, published: Checkpoint) -> Mth:
+        tree = TileTree(published.size, self._disk.read)
+
+        def mth(start: int, end: int) -> bytes:
+            try:
+                return tree.mth(start, end)
+            except (FileNotFoundError, FormatError) as error:
+                raise IntegrityError("journal_damaged", f"tiles: {error}") from error
+
+        return mth
 
     def _segments(self) -> list[int]:
         return [int(name.removesuffix(".seg")) for name in self._disk.names(SEGMENTS)]

@@ -18,6 +18,7 @@ from sealward.events import Event, system_subject
 from sealward.formats.entry import Sealed, seal
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
+from sealward.formats.note import Checkpoint
 from sealward.formats.passes import NO_CM, pass_text, promises
 from sealward.journal.durable import Disk
 from sealward.journal.folds import Copy, Fold, kinds_of, open_copy, seal_copy
@@ -121,6 +122,14 @@ class Writer:
         self._published_when = self._clock.boot()
         if self._published_when - self._copied_when >= COPY_EVERY:
             self._write_copy()
+
+    def said(self) -> tuple[Checkpoint, bytes] | None:
+        """The last checkpoint and its note. Any thread."""
+        return self._log.said()
+
+    def cosigned(self, checkpoint: Checkpoint, note: bytes, *, enough: bool) -> None:
+        """Witnesses signed it: see `Log.cosigned`. Any thread. IntegrityError."""
+        self._log.cosigned(checkpoint, note, enough=enough)
 
     def resume(self) -> None:
         """Tries to go on after a failure: reopens, rewrites what must be, publishes. IntegrityError: still failing."""

@@ -33,6 +33,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sealward.errors import ConfigurationError
+from sealward.formats.fault import FormatError
+from sealward.formats.note import COSIGNATURE, MLDSA44, Verifier
 from sealward.settings.file import Fault, SettingsError, faults_of, read
 
 
@@ -77,7 +79,29 @@ def _is_local(url: str) -> bool:
     host = parts.hostname or ""
     if parts.scheme not in {"http", "https"} or not host:
         return False
-    return host == "localhost" or (re.fullmatch(r"[0-9a-f.:]+", host) is not None and ipaddress.ip_address(host).is_loopback)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _cosigner(text: str) -> str:
+    try:
+        key = Verifier.parse(text)
+    except FormatError as error:
+        raise PydanticCustomError("vkey", "not a verifier key: {detail}", {"detail": error.detail}) from error
+    if key.kind not in {COSIGNATURE, MLDSA44}:
+        raise PydanticCustomError("vkey_kind", "the key of a log, not of a witness: `sealward witness show` prints the right one")
+    return text
+
+
+def _witness_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or parts.username is not None or (parts.scheme != "https" and not _is_local(url)):
+        raise PydanticCustomError("witness_url", "write https://…; http:// only on loopback, or unix:/path")
+    if parts.scheme == "https" and not parts.hostname:
+        raise PydanticCustomError("witness_url", "the address names no host")
+    return url.rstrip("/")
 
 
 def _only(*now: object) -> BeforeValidator:
@@ -205,12 +229,65 @@ class Inspection(Section):
     on_failure: Literal["closed"] = "closed"
 
 
+class Witness(Section):
+    """Who cosigns this log. `vkey`: its Ed25519 cosignature key, its ML-DSA-44 key, or both; `name` is ours for it."""
+
+    name: Id
+    vkey: Annotated[
+        tuple[Annotated[str, AfterValidator(_cosigner)], ...],
+        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+        Field(min_length=1, max_length=2),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
+        ),
+    ]
+    url: Annotated[str, AfterValidator(_witness_url)]
+    ca_file: File | None = None
+
+    @property
+    def keys(self) -> tuple[Verifier, ...]:
+        return tuple(Verifier.parse(text) for text in self.vkey)
+
+
+class WitnessPolicy(Section):
+    """`quorum`: how many of the witnesses are enough; `any`, `all` or a number."""
+
+    quorum: Literal["any", "all"] | Count | None = None
+
+
 class Journal(Section):
-    """`origin` is the log's name for ever: its key and every entry carry it."""
+    """`origin` is the log's name for ever: its key and every entry carry it.
+
+    `witness_freshness`: while no quorum has cosigned for so long nothing is admitted (`journal_stalled`); off by default.
+    """
 
     origin: Annotated[str, Field(pattern=r"^[!-*,-~]{1,128}$")]
-    witnesses: Annotated[tuple[()], _only((), [])] = ()
+    witnesses: Annotated[tuple[Witness, ...], Field(max_length=32)] = ()
+    policy: WitnessPolicy = WitnessPolicy()
+    witness_freshness: Annotated[Seconds, Field(ge=5)] | None = None
     retention: Later = None
+
+    @model_validator(mode="after")
+    def _fits_its_witnesses(self) -> Self:
+        names = [witness.name for witness in self.witnesses]
+        keys = [key.public for witness in self.witnesses for key in witness.keys]
+        if len(names) != len(set(names)) or len(keys) != len(set(keys)):
+            raise PydanticCustomError("witness_twice", "two witnesses share a name or a key")
+        if self.origin in {key.name for witness in self.witnesses for key in witness.keys}:
+            raise PydanticCustomError("own_witness", "a log cannot be its own witness")
+        if isinstance(self.policy.quorum, int) and self.policy.quorum > len(self.witnesses):
+            raise PydanticCustomError("quorum", "the quorum is larger than the number of witnesses")
+        if self.witness_freshness and not self.witnesses:
+            raise PydanticCustomError("no_witness", "`witness_freshness` needs witnesses")
+        return self
+
+    @property
+    def quorum(self) -> int:
+        """How many witnesses are enough: more than half where nothing is said; 0 where there are none."""
+        count, wanted = len(self.witnesses), self.policy.quorum
+        if isinstance(wanted, int):
+            return wanted
+        return {"any": min(count, 1), "all": count}[wanted] if wanted else (count // 2 + 1 if count else 0)
 
 
 class Provider(Section):

@@ -43,7 +43,12 @@ STREAM = orjson.dumps({"model": "m1", "messages": [{"role": "user", "content": "
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     """One scenario on the loop that the product uses."""
-    uvloop.run(scenario())  # type: ignore[arg-type]
+
+    async def in_time() -> None:
+        async with asyncio.timeout(15):
+            await scenario()
+
+    uvloop.run(in_time())
 
 
 async def until(true: Callable[[], object], seconds: float = 5.0) -> None:

@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def stop_idle(self) -> None:
         """The worker drains: what is between two requests ends."""
-        if self._exchange is None and self._thrown_away < 0:
+        if self._exchange is None and not self._fed and self._thrown_away < 0:
             self.close()
 
     def expire(self, now: float) -> None:
@@ -208,12 +208,15 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         headers, limits = self._headers, self._limits
-        if self._fed > limits.head_bytes and sum(len(name) + len(headers[name]) for name in headers) > limits.head_bytes:
-            raise self._refuse(Reason.HTTP_TOO_LARGE)
+        self._allowed_chunks = self._fed + limits.framing_bytes
+        if self._fed > limits.head_bytes or b"transfer-encoding" in headers:
+            size = len(self._url) + sum(len(name) + len(value) + PER_LINE for name, value in [*headers.items(), *self._doubled])
+            self._allowed_chunks = size + limits.framing_bytes
+            if size > limits.head_bytes:
+                raise self._refuse(Reason.HTTP_TOO_LARGE)
         parser = self._parser
         method = parser.get_method().decode("ascii")
         self._head = Head(method, self._url, parser.get_http_version(), headers, self._doubled)
-        self._allowed_chunks = self._fed + limits.framing_bytes
         self.deadline = self._worker.ticker.after(limits.body_s)
 
     def on_chunk_header(self) -> None:
@@ -243,9 +246,12 @@ class Connection(asyncio.Protocol):
         body: Wait[bytes] = Wait()
         if self._complete:
             body.set(self._content())
+        elif fault is not None and self._head is not None:
+            body.fail(fault)  # what is wrong with a body is said to whoever may send one
+            fault = None
         worker = self._worker
         now = worker.clock.now()
-        exchange = self._exchange = Exchange(self, self.source, worker.mint(now), now, head, body, fault or self._fault)
+        exchange = self._exchange = Exchange(self, self.source, worker.mint(now), now, head, body, fault)
         self._first = False
         exchange.flight = Flight(worker.serve(exchange), worker.crashed, exchange)
         exchange.flight.go()
@@ -263,7 +269,6 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.interrupt(fault)
         elif self._thrown_away < 0:
-            self._complete = False
             self._begin(fault)
 
     def _refuse(self, reason: Reason, detail: str = "", status: int = 0) -> Refused:
@@ -282,6 +287,6 @@ class Connection(asyncio.Protocol):
 
 
 URI_TOO_LONG = 414
-BYTES_PER_CHUNK = 32
+PER_LINE, BYTES_PER_CHUNK = 4, 32
 MAX_THROWN_AWAY = 16 << 20
 _NO_LINGER = struct.pack("ii", 1, 0)

@@ -125,7 +125,9 @@ def _judged(error: Exception, hello: bytes) -> tuple[Reason, str]:
         return Reason.TLS_CERTIFICATE, "1.3"
     if isinstance(error, ssl.SSLError):  # another version, or nothing that 1.3 offers
         return Reason.TLS_VERSION, VERSIONS.get(hello[9:11], "unknown")
-    return Reason.HTTP_TIMEOUT if isinstance(error, TimeoutError) else Reason.CLIENT_GONE, "unknown"
+    # uvloop's word for its handshake timeout is ConnectionAbortedError; a client that leaves is a ConnectionResetError.
+    slow = isinstance(error, (TimeoutError, ConnectionAbortedError))
+    return Reason.HTTP_TIMEOUT if slow else Reason.CLIENT_GONE, "unknown"
 
 
 BATCH, HANDSHAKE, MAX_NAME = 64, 22, 128

@@ -3,7 +3,7 @@
 One socket per client role. Whatever the sockets brought in one turn of the loop is one commit, inline: while the disk syncs,
 the next batch gathers in the kernel. Tiles and checkpoint follow in a thread, receipts and reads in two more. After a failure
 of the journal the process answers with the reason until the disk takes writes again, and then ends: the next one starts from
-what is durable.
+what is durable. Witnesses are asked before anything is opened: a disk behind what one of them holds is never continued.
 """
 
 from __future__ import annotations
@@ -13,30 +13,37 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sealward import settings
 from sealward.clock import SystemClock
 from sealward.errors import ConfigurationError, IntegrityError, Reason, Refused
+from sealward.events import Event
 from sealward.formats.b64 import unb64url
 from sealward.formats.fault import FormatError
 from sealward.formats.frames import Frames, frame
 from sealward.gateway.clients import Client
 from sealward.gateway.counters import Counters
+from sealward.gateway.entries import Author
 from sealward.gateway.follower import Follower
 from sealward.gateway.intents import Intents
 from sealward.gateway.library import Library
 from sealward.gateway.recording import Message, Recording, World
+from sealward.gateway.recoveries import Recoveries
 from sealward.gateway.view import View
+from sealward.gateway.watch import Watch
+from sealward.journal.cosigning import NOBODY, Witnesses, refuse_if_behind
 from sealward.journal.durable import OsDisk
 from sealward.journal.keys import load_keys, load_purpose_key
 from sealward.journal.publisher import Publisher
+from sealward.journal.reader import Reader
 from sealward.journal.writer import Writer
 from sealward.keyring.provider import Lease
 from sealward.process import Start, peer_uid
@@ -50,19 +57,33 @@ def main(start: Start) -> None:
         public = Ed25519PublicKey.from_public_bytes(unb64url((start.home / "trust" / "signer.pub").read_text().strip()))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"trust/signer.pub: {error}", remedy="`sealward init` pins it") from error
+    witnesses = Witnesses.of(found.journal)
     start.drop()
-    uvloop.run(Recorder(start, journal, run, public, found.refusals).serve())
+    uvloop.run(Recorder(start, journal, run, public, found.refusals, witnesses).serve())
 
 
 class Recorder:
     """One run. `serve` returns after SIGTERM, and raises what ended it otherwise."""
 
-    def __init__(self, start: Start, journal: Path, run: Path, public: Ed25519PublicKey, refusals: settings.Refusals) -> None:
+    def __init__(
+        self,
+        start: Start,
+        journal: Path,
+        run: Path,
+        public: Ed25519PublicKey,
+        refusals: settings.Refusals,
+        witnesses: Witnesses = NOBODY,
+    ) -> None:
         self._start, self._clock = start, SystemClock()
-        counters, intents = Counters(self._clock), Intents()
-        keys = load_keys(journal)
+        counters, intents, recoveries = Counters(self._clock), Intents(), Recoveries()
+        keys, disk = load_keys(journal), OsDisk(journal)
         lease = Lease(partial(load_purpose_key, journal), self._clock.boot())
-        self._writer = Writer.open(OsDisk(journal), keys, clock=self._clock, random=os.urandom, folds=(counters, intents))
+        for name in refuse_if_behind(Reader(disk, keys.signer.verifier), witnesses.clients):
+            LOG.warning("witness does not answer", name=name)
+        folds = (counters, intents, recoveries)
+        self._writer = Writer.open(disk, keys, clock=self._clock, random=os.urandom, folds=folds)
+        author = Author("recorder", self._clock, os.urandom)
+        self._watch = Watch(self._writer, recoveries, witnesses, journal.parent / "recovery/recovery.log", author)
         self._follower = Follower(run / "signer.recorder.sock", View(public, floor=counters.epoch), self._clock)
         self._library = Library(self._writer)
         world = World(
@@ -73,6 +94,8 @@ class Recorder:
             behind=self._follower.wake,
             receipt=self._library.receipt,
             read=self._library.read,
+            fresh=self._watch.fresh,
+            witnesses=self._watch.status,
         )
         self._recording = Recording(self._writer, counters, intents, world, refusals)
         self._unwrap = partial(load_purpose_key, journal)
@@ -86,7 +109,8 @@ class Recorder:
             loop.add_signal_handler(number, self._end)
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)  # events are trees without cycles, thousands live at a time: 15 % of the CPU else
-        self._recording.begin(os.getpid())
+        self._recording.begin(os.getpid(), self._watch.first())
+        self._record(self._watch.begin())
         office = Office(self._recording, loop)
         self._follower.on_change.append(lambda _old, _new: office.moved())
         publisher = Publisher(self._writer)
@@ -112,6 +136,9 @@ class Recorder:
             publisher.stop()
             self._library.close()
             with contextlib.suppress(IntegrityError):  # said already; what is durable stays
+                self._writer.publish()
+            self._watch.stop()
+            with contextlib.suppress(IntegrityError):
                 self._writer.close()
 
     def _end(self) -> None:
@@ -134,6 +161,10 @@ class Recorder:
         tried = self._clock.boot()
         while True:
             await asyncio.sleep(TICK_S)
+            events, behind = self._watch.look()
+            self._record(events)
+            if behind:
+                self._recording.stop(Reason.JOURNAL_DAMAGED)
             office.tick()
             now = self._clock.boot()
             if self._recording.stopped in RETRIED and now - tried >= RETRY_S:
@@ -141,6 +172,12 @@ class Recorder:
                 self._try_again()
             if self._until < FOREVER and (now >= self._until or not self._recording.open) and not self._ended.done():
                 self._ended.set_result(None)
+
+    def _record(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._recording.record(event)
+        if events:
+            self._recording.turn()
 
     def _try_again(self) -> None:
         """Whether the disk or the provider is back. What is in memory may be ahead of the disk: a new process starts from it."""
@@ -268,6 +305,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError
 
 
+LOG = structlog.get_logger()
 RETRIED = frozenset({Reason.JOURNAL_FULL, Reason.JOURNAL_IO, Reason.KEY_UNAVAILABLE})
 MESSAGE_LIMIT = 1 << 18
 TICK_S = 0.1

@@ -41,6 +41,8 @@ Message = dict[str, Any]
 class World:
     """What is not the recorder's own. `serving`: its snapshot now; `behind`: told when a door is ahead of it.
 
+    `fresh`: whether the witnesses have seen this log lately, as far as the settings demand it; `witnesses`: how each stands.
+
     `receipt` and `read` answer a question that the journal's files are read for, once the entries before it are durable.
     """
 
@@ -51,6 +53,8 @@ class World:
     behind: Callable[[], None]
     receipt: Callable[[Client, Message], None]
     read: Callable[[Client, Message], None]
+    fresh: Callable[[], bool] = lambda: True
+    witnesses: Callable[[], list[dict[str, Any]]] = list
 
 
 class Recording:
@@ -83,8 +87,10 @@ class Recording:
         """Requests that no entry has closed."""
         return len(self._writer.open_requests)
 
-    def begin(self, pid: int) -> None:
-        """The first entries of this run."""
+    def begin(self, pid: int, first: Sequence[Event] = ()) -> None:
+        """The first entries of this run; `first` before all others."""
+        for event in first:
+            self.record(event)
         self._own("process.started", process={"name": "recorder", "pid": pid})
         self._own("journal.opened")
         self.turn()
@@ -142,6 +148,12 @@ class Recording:
     def drain(self) -> None:
         """Nothing new is admitted; what is open may still be closed."""
         self.stopped = self.stopped or Reason.DRAINING
+
+    def stop(self, reason: Reason) -> None:
+        """Nothing is admitted or written any more until a new process starts: what is on disk must not be continued."""
+        self.turn()
+        self.stopped = reason
+        self._writer.halt(reason)
 
     def end(self) -> None:
         """Closes what is still open, and writes the recorder's own end as the last entry."""
@@ -209,8 +221,9 @@ class Recording:
 
     def _admit(self, asked: _Asked) -> None:
         client, message = asked.client, asked.message
-        if self.stopped is not None:
-            client.say({"n": message["n"], "refused": self.stopped})
+        refusing = self._refusing()
+        if refusing is not None:
+            client.say({"n": message["n"], "refused": refusing})
             return
         try:
             event = self._admission.admit(client.door, message, self._world.serving(), self._now)
@@ -248,7 +261,8 @@ class Recording:
         asked.client.say({"n": asked.message["n"], "intents": self._intents.listed()})
 
     def _status(self, asked: _Asked) -> None:
-        facts = {"state": self.stopped or "serving", "epoch": self._admission.epoch, "open": self.open} | self._writer.status()
+        facts: Message = {"state": self._refusing() or "serving", "witnesses": self._world.witnesses()}
+        facts |= {"epoch": self._admission.epoch, "open": self.open} | self._writer.status()
         asked.client.say({"n": asked.message["n"]} | facts)
 
     def _read(self, asked: _Asked) -> None:
@@ -258,6 +272,10 @@ class Recording:
         self._wanted.append(_Wanted(_draft(event), asked.client, asked.message))
 
     # -- inside --
+
+    def _refusing(self) -> Reason | None:
+        """Why nothing is admitted. What no witness sees is not recorded well enough, where the settings say so."""
+        return self.stopped or (None if self._world.fresh() else Reason.JOURNAL_STALLED)
 
     def _park(self, asked: _Asked) -> None:
         if not asked.until:

@@ -22,7 +22,7 @@ TYPES = frozenset(SCHEMA["properties"]["type"]["enum"])
 PROCESS = frozenset({"process.started", "process.stopped", "process.failed", "journal.gap"})
 RECORDERS_OWN = frozenset({
     "inference.admitted", "inference.completed", "inference.aborted", "journal.opened", "journal.recovered", "journal.full",
-    "journal.successor", "recovery.performed",
+    "journal.successor", "recovery.performed", "witness.added", "witness.lost", "witness.restored", "witness.dropped",
 })  # fmt: skip
 CONTROLS_OWN = frozenset({"change", "approval", "snapshot"})  # members that make an intent or an approval
 DOORS_AWAY_US = 60_000_000

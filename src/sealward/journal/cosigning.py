@@ -112,12 +112,12 @@ class Cosigning:
         for each in self._asking:
             each.start()
 
-    def stop(self, within: float = 3.0) -> None:
+    def stop(self, within: float = 2.0) -> None:
         """Each witness is shown the last checkpoint once more; what comes later than `within` seconds is not written."""
         for each in self._asking:
             each.ended.set()
         until = self._clock.boot() + within
-        for each in self._asking:
+        for each in filter(threading.Thread.is_alive, self._asking):
             each.join(max(0.0, until - self._clock.boot()))
         with self._lock:
             self._closed = True
@@ -275,6 +275,7 @@ def _behind(detail: str) -> IntegrityError:
     return IntegrityError("journal_behind", detail, remedy=remedy)
 
 
+NOBODY = Witnesses()
 NEVER_CONTINUED = ("journal_behind", "journal_damaged")
 POLL_S = 0.1
 REFRESH_S = 30.0

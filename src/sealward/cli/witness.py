@@ -15,13 +15,18 @@ import click
 
 from sealward.cli.log import log_to_stderr
 from sealward.cli.output import Output, shared_options
-from sealward.errors import ConfigurationError
+from sealward.clock import SystemClock
+from sealward.errors import ConfigurationError, UsageError
 from sealward.formats.b64 import b64
 from sealward.formats.fault import FormatError
+from sealward.formats.ids import ID
 from sealward.formats.note import Verifier
+from sealward.host.deployment import Deployment
+from sealward.host.recovery_log import act
 from sealward.journal.durable import OsDisk
 from sealward.journal.witness import Held, Witness, create, folder_of, load_signer
 from sealward.journal.witness_server import Listen, serve
+from sealward.settings import Settings
 
 Directory = click.Path(path_type=Path, exists=True, file_okay=False)
 File = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -91,6 +96,32 @@ def serve_(directory: Path, where: str, certificate: Path | None, key: Path | No
         with listen.bind() as listener:
             at = where if listener.family == socket.AF_UNIX else "{}:{}".format(*listener.getsockname())
             asyncio.run(serve(watched, listener, tls, lambda: out.words(f"witness {signer.verifier.name} at {at}")))
+
+
+@witness.command()
+@click.argument("name")
+@click.option("--because", required=True, help="Why: it stands in the journal for ever.")
+@shared_options
+def drop(name: str, because: str, home: Path, out: Output) -> None:
+    """Do without a witness of this deployment, for ever under this name.
+
+    The line in recovery.log is only the wish: it takes effect by the entry that the recorder makes of it, at its next start or
+    within two seconds.
+    """
+    if ID.fullmatch(name) is None:
+        raise UsageError(f"{name!r} is no name of a witness", remedy="names stand under journal.witnesses in sealward.yaml")
+    deployment, journal = Deployment.at(home), Settings.load(home).journal
+    n = act(
+        deployment,
+        journal.origin,
+        verb=f"witness drop {name}",
+        state="witness_stale",
+        because=because,
+        now_us=SystemClock().now(),
+    )
+    if name not in {each.name for each in journal.witnesses}:
+        out.words(f"note: sealward.yaml does not name a witness {name}")
+    out.data({"witness": name, "line": n}, f"line {n} of recovery.log: witness drop {name}")
 
 
 def _witness(directory: Path) -> Witness:

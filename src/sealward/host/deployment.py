@@ -2,6 +2,7 @@
 
     sealward.yaml                    the owner's
     trust/  tls/  owner/             pinned public keys; certificates; the CA's key
+    recovery/                        the owner's; the recorder's group reads recovery.log
     run/                             root's, 0711: sockets, each owned by the user of its client
     state/{signer,control,door,admin,runtime}/, journal/, journal/private/     one user each
 
@@ -79,6 +80,7 @@ def prepare(home: Path) -> Deployment:
         ("trust", us, 0o755),
         ("tls", us, 0o755),
         ("owner", owner, 0o700),
+        ("recovery", User(owner.uid, users["recorder"].gid), 0o2750),  # whoever acts: the recorder's group reads the line
         ("run", us, 0o711),
         ("state", us, 0o711),
         *((f"state/{name}", users[role], 0o700) for role, name in STATE.items()),
@@ -86,7 +88,7 @@ def prepare(home: Path) -> Deployment:
         make_folder(base / name, user, mode)
     if base != home:
         _link(base / FILE, home / FILE)
-        for name in ("trust", "tls", "owner", "run", "state", "journal"):
+        for name in ("trust", "tls", "owner", "recovery", "run", "state", "journal"):
             _link(home / name, base / name)
     return deployment
 

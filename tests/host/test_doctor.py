@@ -33,8 +33,11 @@ def seen(text: str = MODEL, **changes: Any) -> Seen:
 
 
 def codes(look: Seen) -> list[tuple[str, str]]:
-    """Code and severity of everything but the two standing remarks."""
-    return [(found.code, found.severity) for found in findings(look) if found.code not in {"not_inspected", "local_admin"}]
+    """Code and severity of everything but the standing remarks."""
+    return [(found.code, found.severity) for found in findings(look) if found.code not in STANDING]
+
+
+STANDING = {"not_inspected", "local_admin", "no_witness"}
 
 
 def test_where_all_is_well_nothing_is_said() -> None:
@@ -59,6 +62,10 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"recorder": RECORDER | {"size": 6, "checkpoint_age_ms": 11_000}}, ("checkpoint_old", "error")),
         ({"recorder": RECORDER | {"free_bytes": 1 << 29}}, ("disk_low", "warning")),
         ({"recorder": RECORDER | {"free_bytes": 1 << 20}}, ("disk_low", "error")),
+        ({"recorder": RECORDER | {"state": "journal_stalled"}}, ("journal_stalled", "error")),
+        ({"recorder": RECORDER | {"witnesses": [{"name": "w", "state": "lost"}]}}, ("witness_lost", "warning")),
+        ({"recorder": RECORDER | {"witnesses": [{"name": "w", "state": "behind"}]}}, ("witness_behind", "error")),
+        ({"recorder": RECORDER | {"witnesses": [{"name": "w", "state": "new"}]}, "separated": False}, ("one_user", "warning")),
         ({"sidecar": {"state": "ready", "models": {}}}, ("model_absent", "error")),
         ({"text": ""}, ("no_models", "warning")),
         ({"text": "models: {a: {runtime: {url: 'http://127.0.0.1:1'}}}\n"}, ("unhashed", "warning")),

@@ -15,6 +15,7 @@ import orjson
 
 from sealward.cli.journal_append import append as append_lines
 from sealward.cli.journal_place import Place, vkey_of
+from sealward.cli.journal_policy import policy
 from sealward.cli.output import Output, shared_options
 from sealward.errors import ConfigurationError, UsageError
 from sealward.formats.fault import FormatError
@@ -33,6 +34,9 @@ File = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.group()
 def journal() -> None:
     """Write, read, verify and export the journal."""
+
+
+journal.add_command(policy)
 
 
 @journal.command("init")
@@ -119,7 +123,7 @@ def prove(directory: Path, index: int, home: Path, out: Output) -> int:
 @journal.command("verify")
 @click.argument("directory", metavar="[DIR]", type=Directory, required=False)
 @click.option("--vkey", help="The log's verifier key, or a file that holds it; overrides DIR/vkey.")
-@click.option("--witness", "witnesses", multiple=True, help="Verifier key of a witness that may have cosigned.")
+@click.option("--witness", "witnesses", multiple=True, help="Verifier key of a witness, or a file with it; else those of the deployment.")
 @click.option("--threshold", type=click.IntRange(min=0), default=0, help="How many of them must have.")
 @click.option("--policy", type=File, help="A C2SP tlog-policy file, instead of the three above.")
 @click.option(
@@ -140,7 +144,7 @@ def verify_(
     place = Place.of(directory, home)
     if policy is not None and (vkey or witnesses or threshold):
         raise UsageError("--policy names the log and its witnesses", remedy="leave out --vkey, --witness and --threshold")
-    asked = _Asked(vkey or place.pinned, witnesses, threshold, policy, [path.read_bytes() for path in known])
+    asked = _Asked(vkey or place.pinned, witnesses or place.witness_keys, threshold, policy, [path.read_bytes() for path in known])
     try:
         trust = asked.trust(place.directory)
     except (FormatError, OSError, ConfigurationError) as error:
@@ -171,10 +175,13 @@ class _Asked:
             name = vkey_of(directory).name
             log = next((log for log in policy.logs if log.name == name), policy.logs[0])
             return Trust(log, mldsa, tuple(policy.witnesses.values()), policy.satisfied, self.known)
-        given = self.vkey
-        log = Verifier.parse(Path(given).read_text() if given and "+" not in given else given) if given else vkey_of(directory)
-        keys = [Verifier.parse(text) for text in self.witnesses]
+        log = _key(self.vkey) if self.vkey else vkey_of(directory)
+        keys = [_key(text) for text in self.witnesses]
         return Trust(log, mldsa, keys, lambda cosigned: len({key.name for key in cosigned}) >= self.threshold, self.known)
+
+
+def _key(text: str) -> Verifier:
+    return Verifier.parse(text if "+" in text else Path(text).read_text("ascii"))
 
 
 def _say_report(report: Report, out: Output) -> None:

@@ -18,21 +18,25 @@ from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
 from sealward.formats.note import Verifier
 from sealward.journal.client import read_rows
+from sealward.journal.cosigning import refuse_if_behind
 from sealward.journal.durable import OsDisk
 from sealward.journal.keys import load_keys
 from sealward.journal.reader import Reader, Row
 from sealward.journal.requests import ENDING
+from sealward.journal.witness_client import WitnessClient
 from sealward.journal.writer import Draft, Writer
+from sealward.settings import FILE, Settings, Witness
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A journal, and the log key that its deployment pins; none for a directory on its own."""
+    """A journal, and what its deployment says: the pinned log key and the witnesses; neither for a directory on its own."""
 
     directory: Path
     pinned: str | None
+    witnesses: tuple[Witness, ...] = ()
 
     @classmethod
     def of(cls, directory: Path | None, home: Path) -> Place:
@@ -42,7 +46,12 @@ class Place:
         if not (home / "journal").is_dir():
             raise ConfigurationError(f"{home} holds no journal", remedy="name its directory, or the deployment with --home")
         pin = home / "trust/log.vkey"
-        return cls(home / "journal", pin.read_text().strip() if pin.exists() else None)
+        witnesses = Settings.load(home).journal.witnesses if (home / FILE).exists() else ()
+        return cls(home / "journal", pin.read_text().strip() if pin.exists() else None, witnesses)
+
+    @property
+    def witness_keys(self) -> tuple[str, ...]:
+        return tuple(key for witness in self.witnesses for key in witness.vkey)
 
     def rows(self, query: Json) -> Iterator[Json]:
         """Entries as `export` prints them, once the read is recorded. `query`: from, last, types, follow."""
@@ -65,8 +74,9 @@ class Place:
         return self.directory.resolve().parent / "run/recorder.owner.sock"
 
     def _rows_by_hand(self, query: Json) -> Iterator[Json]:
-        """Takes the lock, recovers, records the read, gives up the lock, reads."""
+        """Asks the witnesses, takes the lock, recovers, records the read, gives up the lock, reads."""
         clock, disk = SystemClock(), OsDisk(self.directory)
+        refuse_if_behind(Reader(disk, vkey_of(self.directory)), [WitnessClient.of(each) for each in self.witnesses])
         with closing(Writer.open(disk, load_keys(self.directory), clock=clock, random=os.urandom)) as writer:
             end = writer.size
             writer.commit([Draft(_read_event(query, clock.now()))])

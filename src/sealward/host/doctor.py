@@ -61,6 +61,9 @@ def _journal(seen: Seen) -> Iterator[Finding]:
         yield Finding(state, "error", f"the recorder admits nothing: {state}", WAYS_BACK.get(state, "read its log"))
     if recorder["size"] > recorder["checkpoint_size"] and recorder["checkpoint_age_ms"] > OLD_CHECKPOINT_MS:
         yield _say("checkpoint_old", "error", seconds=recorder["checkpoint_age_ms"] // 1000)
+    for witness in recorder.get("witnesses", ()):
+        if witness["state"] in {"lost", "behind"}:
+            yield _say(f"witness_{witness['state']}", WITNESS[witness["state"]], name=witness["name"])
     if recorder["free_bytes"] < PLENTY:
         yield _say("disk_low", "error" if recorder["free_bytes"] < RESERVED else "warning", mib=recorder["free_bytes"] >> 20)
 
@@ -84,6 +87,8 @@ def _settings(seen: Seen) -> Iterator[Finding]:
             yield _say("observed" if over else "observing", "info" if over else "warning", name=name, date=mode.observe)
     if seen.settings.inspection.prompt == seen.settings.inspection.reply == "off":
         yield _say("not_inspected", "info")
+    if not seen.settings.journal.witnesses:
+        yield _say("no_witness", "info")
     if seen.settings.identity.local_admin:
         yield _say("local_admin", "info")
 
@@ -107,6 +112,18 @@ WORDS = {
     "process_down": ("{name} is not ready", "its own words stand in the log of `sealward up`"),
     "recorder_silent": ("the recorder does not answer", "ask as the owner of sealward.yaml; read its log"),
     "checkpoint_old": ("the last checkpoint is {seconds} s old", "read the recorder's log"),
+    "witness_lost": (
+        "the witness {name} does not cosign: what came since could be rewritten unseen",
+        "look whether it answers; `sealward witness drop {name} --because …` does without it",
+    ),
+    "witness_behind": (
+        "the witness {name} holds, signed by this log's key, what this disk does not extend",
+        "find out who else has the log's key or which copy was restored; then `sealward recover journal --successor`",
+    ),
+    "no_witness": (
+        "no witness holds this log's checkpoints: whoever has root here can rewrite it unseen by those who kept no copy",
+        "let somebody else run `sealward witness serve` and name it under journal.witnesses",
+    ),
     "disk_low": ("{mib} MiB are free for the journal", "free space before it is full: then nothing is served"),
     "no_models": ("no model is configured", "add one under `models:` in sealward.yaml"),
     "model_absent": ("the sidecar does not present {name}", "read the sidecar's log"),
@@ -128,10 +145,12 @@ WAYS_BACK = {
     "journal_full": "free space on the journal's disk",
     "journal_io": "look at the disk's health, then start `sealward up` again",
     "journal_damaged": "sealward journal verify",
+    "journal_stalled": "look at the journal's disk, and whether enough witnesses answer (journal.witness_freshness)",
     "key_unavailable": "look whether the key provider answers",
     "no_snapshot": "look whether control runs: it proposes the first snapshot",
     "no_heartbeat": "look whether the signer runs",
 }
+WITNESS: dict[str, Severity] = {"lost": "warning", "behind": "error"}
 WARN_DAYS = 21
 OLD_CHECKPOINT_MS = 10_000
 RESERVED, PLENTY = 64 << 20, 1 << 30

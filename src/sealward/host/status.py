@@ -86,7 +86,8 @@ def told(seen: Seen, warnings: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         "processes": [{name: process[name] for name in ("name", "pid", "state", "since")} for process in seen.processes],
         "listening": dict(seen.listening),
         "epoch": recorder.get("epoch", 0),
-        "journal": {name: recorder.get(name, 0) for name in ("size", "checkpoint_age_ms", "free_bytes")},
+        "journal": {name: recorder.get(name, 0) for name in ("size", "checkpoint_age_ms", "free_bytes")}
+        | ({"witnesses": recorder["witnesses"]} if recorder.get("witnesses") else {}),
         "keyring": {"provider": settings.keyring.provider.kind, "state": lease},
         "models": [{"id": name, "digest": digests.get(name, ""), "state": seen.model_state(name)} for name in settings.models],
         "modes": {name: _mode(mode) for name, mode in settings.modes},

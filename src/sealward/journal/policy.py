@@ -5,11 +5,13 @@ log <vkey> [url]    witness <name> <vkey> [url]    group <name> <k>|any|all <mem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from sealward.formats.fault import FormatError
 from sealward.formats.note import Verifier
+from sealward.settings import Witness
 
 
 @dataclass(slots=True)
@@ -65,6 +67,23 @@ class Policy:
 
     def _is_new(self, name: str) -> bool:
         return name != "none" and not self._is_known(name)
+
+
+def policy_text(log: Verifier, witnesses: Sequence[Witness], quorum: int) -> str:
+    """The file for a log and the witnesses of its settings; where one has two keys, the Ed25519 one, which every tool knows."""
+    lines = [f"log {log.vkey}"]
+    for each in witnesses:
+        key = min(each.keys, key=lambda key: key.kind)
+        url = "" if each.url.startswith("unix:") else f" {each.url}"
+        lines.append(f"witness {each.name} {key.vkey}{url}")
+    if witnesses:
+        group = f"{quorum}-of-{len(witnesses)}"
+        lines += [f"group {group} {quorum} {' '.join(each.name for each in witnesses)}", f"quorum {group}"]
+    else:
+        lines.append("quorum none")
+    text = "\n".join(lines) + "\n"
+    Policy.parse(text)
+    return text
 
 
 def _count(word: str, members: int) -> int:

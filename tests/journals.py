@@ -70,6 +70,9 @@ class MemoryDisk:
             self.fail("replace", name)
             self.files[name] = data
 
+    def rewrite(self, name: str, data: bytes) -> None:
+        self.replace([(name, data)])
+
     def appender(self, name: str) -> Appender:
         self.fail("appender", name)
         self.files.setdefault(name, b"")
@@ -126,6 +129,9 @@ class Counting:
 
     def dump(self) -> dict[str, Any]:
         return {"counts": self.counts, "last": self.last}
+
+    def erased(self, subject: str) -> None:
+        """Nothing here names anybody."""
 
     def load(self, state: dict[str, Any]) -> None:
         self.counts, self.last = state["counts"], state["last"]

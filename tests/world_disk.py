@@ -60,6 +60,9 @@ class Handle:
         for name, data in files:
             self._put(name, data)
 
+    def rewrite(self, name: str, data: bytes) -> None:
+        self.replace([(name, data)])
+
     def appender(self, name: str) -> SimAppender:
         self._alive()
         self._platter.files.setdefault(name, b"")

@@ -65,6 +65,9 @@ class Watch:
     def dump(self) -> dict[str, Any]:
         return {}
 
+    def erased(self, subject: str) -> None:
+        """Nothing here names anybody."""
+
     def load(self, state: dict[str, Any]) -> None:
         """Nothing is kept."""
 

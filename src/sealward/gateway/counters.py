@@ -148,6 +148,13 @@ class Counters:
             for key in charge.keys:
                 self._windows[key].open += 1
 
+    def erased(self, subject: str) -> None:
+        key = ("user:" if "\0" in subject else "subject:") + subject
+        window = self._windows.pop(key, None)
+        if window is not None and window.open:
+            self._windows[key] = _Window()
+            self._windows[key].open = window.open
+
     def _admit(self, event: Event, second: int, keys: tuple[str, ...]) -> None:
         request, tokens = event["link"]["request"], event["request"].get("reserved_tokens", 0)
         first = self.failed.pop(request, None)

@@ -31,6 +31,9 @@ class Intents:
     def load(self, state: dict[str, Any]) -> None:
         self.open = dict(state["open"])
 
+    def erased(self, subject: str) -> None:
+        self.open = {index: event for index, event in self.open.items() if event["subject"]["id"] != subject}
+
     def listed(self) -> list[Event]:
         """For control: `[{index, digest, event}]`."""
         return [{"index": index, "digest": event["change"]["digest"], "event": event} for index, event in self.open.items()]

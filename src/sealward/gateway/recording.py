@@ -30,6 +30,8 @@ from sealward.gateway.counters import Counters
 from sealward.gateway.entries import Author
 from sealward.gateway.intents import Intents
 from sealward.gateway.refusals import Refusals
+from sealward.journal.custody import OPS as CUSTODY
+from sealward.journal.custody import OWNER, Custody
 from sealward.journal.quota import Kind
 from sealward.journal.writer import Ack, Draft, Writer
 from sealward.keyring.provider import Lease, Standing
@@ -65,6 +67,7 @@ class Recording:
         self._admission = Admission(counters, world.random)
         self._author = Author("recorder", world.clock, world.random)
         self._refusals = Refusals(limits, self._author, self)
+        self._custody = Custody(writer, world.clock, world.random)
         self._clients: set[Client] = set()
         self._inbox: list[_Asked] = []
         self._parked: list[_Asked] = []
@@ -80,6 +83,7 @@ class Recording:
             "intents": self._list_intents,
             "status": self._status,
             "read": self._read,
+            **dict.fromkeys(CUSTODY, self._act),
         }
 
     @property
@@ -190,9 +194,7 @@ class Recording:
         except Refused as refused:
             results = [refused] * len(wanted)
         except IntegrityError as error:
-            self.stopped = Reason(error.code) if error.code in JOURNAL else Reason.JOURNAL_IO
-            LOG.error("the journal stopped", cause=str(error))  # noqa: TRY400 - its words say it all
-            results = [Refused(self.stopped)] * len(wanted)
+            results = [Refused(self._stop(error))] * len(wanted)
         for each, result in zip(wanted, results, strict=True):
             if isinstance(result, Refused):
                 self._failed(each, result)
@@ -271,7 +273,26 @@ class Recording:
         event = self._author.event("journal.read", OWNER, read={"query": query[:MAX_QUERY]})
         self._wanted.append(_Wanted(_draft(event), asked.client, asked.message))
 
+    def _act(self, asked: _Asked) -> None:
+        """What the owner does to the journal as a whole."""
+        self._commit()
+        try:
+            answer = self._custody.perform(asked.message)
+        except Refused as refused:
+            answer = {"refused": refused.reason, "detail": refused.detail}
+        except IntegrityError as error:
+            answer = {"refused": self._stop(error), "detail": error.detail}
+        if "kids" in answer:
+            for client in self._clients:
+                client.say({"push": "erased", "kids": answer["kids"]})
+        asked.client.say({"n": asked.message["n"]} | answer)
+
     # -- inside --
+
+    def _stop(self, error: IntegrityError) -> Reason:
+        self.stopped = Reason(error.code) if error.code in JOURNAL else Reason.JOURNAL_IO
+        LOG.error("the journal stopped", cause=str(error))
+        return self.stopped
 
     def _refusing(self) -> Reason | None:
         """Why nothing is admitted. What no witness sees is not recorded well enough, where the settings say so."""
@@ -366,7 +387,6 @@ KINDS = {
     "access.read": Kind.TRAFFIC,
     "request.refused": Kind.ANONYMOUS,
 }
-OWNER = {"id": "owner", "kind": "human", "authn": "local"}
 JOURNAL = ("journal_full", "journal_io", "journal_stalled", "journal_damaged")
 MAX_BATCH = 256
 MAX_PARKED = 256  # admissions of one door that wait for a snapshot

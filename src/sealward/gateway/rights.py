@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sealward.formats.event import SCHEMA
+from sealward.journal.custody import OPS as CUSTODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +43,5 @@ RIGHTS = {
         PROCESS | {"request.refused", "model.presented", "model.loaded", "model.unloaded", "model.refused"},
     ),
     "supervisor": Rights("supervisor", frozenset({"record", "status"}), PROCESS),
-    "owner": Rights("owner", frozenset({"status", "read"})),
+    "owner": Rights("owner", frozenset({"status", "read", *CUSTODY})),
 }

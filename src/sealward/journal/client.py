@@ -153,6 +153,35 @@ def read_rows(path: Path, query: Answer) -> Iterator[Answer] | None:
 
     Blocks. The recorder records the read first; `query`: from, to, last, types, subject, follow. Refused; UnreachableError.
     """
+    connection = _connected(path)
+    return None if connection is None else _rows(connection, query)
+
+
+def ask_owner(path: Path, message: Answer) -> Answer | None:
+    """The answer to one question at a running recorder's owner socket; None where nobody listens there.
+
+    Blocks, for a minute at most. Refused; UnreachableError: nobody knows what it did.
+    """
+    connection = _connected(path)
+    if connection is None:
+        return None
+    frames = Frames()
+    with connection:
+        connection.settimeout(60)
+        try:
+            connection.sendall(frame(message | {"n": 1}))
+            while data := connection.recv(1 << 18):
+                for said in frames.feed(data):
+                    if "refused" in said:
+                        raise _refused(said)
+                    if said.get("n") == 1:
+                        return said
+        except OSError as error:
+            raise _silent("does not answer") from error
+    raise _silent("ended the connection")
+
+
+def _connected(path: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         with socket_address(path) as address:
@@ -163,7 +192,7 @@ def read_rows(path: Path, query: Answer) -> Iterator[Answer] | None:
     except OSError as error:
         connection.close()
         raise _silent(f"does not let us in: {error.strerror}") from error
-    return _rows(connection, query)
+    return connection
 
 
 def _rows(connection: socket.socket, query: Answer) -> Iterator[Answer]:

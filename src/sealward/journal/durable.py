@@ -1,6 +1,7 @@
 """Bytes that survive: the few sequences of system calls on which the journal's promise rests.
 
 replace   write temp, fdatasync temp, rename     (each file), then fsync each directory once
+rewrite   replace, then zeros and fdatasync over what the name stood for before
 append    write, fdatasync                       a failed sync is final for that descriptor: the kernel may have dropped the
                                                  pages and marked them clean, so a second call would lie
 mkdir     mkdir, fsync the parent
@@ -58,6 +59,9 @@ class Disk(Protocol):
     def replace(self, files: Sequence[File]) -> None:
         """Each file is whole or as before; all are durable on return. Folders are made."""
 
+    def rewrite(self, name: str, data: bytes) -> None:
+        """`replace`, after which the bytes that the file held before are overwritten."""
+
     def appender(self, name: str) -> Appender:
         """The end of a file, which is made if it is missing."""
 
@@ -97,6 +101,20 @@ class OsDisk:
             self._replace_some(files[start : start + OPEN_AT_ONCE])
         for folder in {(self._root / name).parent for name, _ in files}:
             _sync_folder(folder)
+
+    def rewrite(self, name: str, data: bytes) -> None:
+        """KNOWN: a disk that copies on write, and flash, keep the old bytes until they need the room."""
+        try:
+            old = os.open(self._root / name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.replace([(name, data)])
+            return
+        try:
+            self.replace([(name, data)])
+            _write_all(old, bytes(os.fstat(old).st_size))
+            os.fdatasync(old)
+        finally:
+            os.close(old)
 
     def appender(self, name: str) -> Appender:
         path = self._root / name

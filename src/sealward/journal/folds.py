@@ -1,7 +1,7 @@
 """What is computed over all events of a journal, and the copy that spares replaying them.
 
-A copy is `{at, open, done, kinds, folds}` sealed by the purpose key: AES-256-GCM, nonce in front, label "sealward folds v1"
-00 origin. It is derived: one that does not open, or is of other folds, costs a replay and nothing else.
+A copy is `{at, open, done, kinds, folds, chronicle}` sealed by the purpose key: AES-256-GCM, nonce in front, label "sealward
+folds v1" 00 origin. It is derived: one that does not open, or is of other folds, costs a replay and nothing else.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Fold(Protocol):
     def load(self, state: dict[str, Any]) -> None:
         """What `dump` gave."""
 
+    def erased(self, subject: str) -> None:
+        """The keys of a subject, or of `service 00 user`, are gone: what names it goes too, but for what is still open."""
+
 
 @dataclass(slots=True)
 class Copy:
@@ -40,6 +43,7 @@ class Copy:
     done: list[tuple[str, int, int]] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     folds: list[dict[str, Any]] = field(default_factory=list)
+    chronicle: dict[str, Any] = field(default_factory=dict)
 
 
 def kinds_of(folds: Sequence[Fold]) -> list[str]:

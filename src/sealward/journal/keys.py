@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from sealward.errors import IntegrityError, Reason, Refused
 from sealward.formats.fault import FormatError
 from sealward.formats.note import LogSigner, Verifier
 from sealward.formats.subject_key import Row, SubjectKey, open_row, wrap_row
-from sealward.journal.durable import Appender, Disk
+from sealward.journal.durable import Disk
+from sealward.journal.rows import RowFile
 from sealward.keyring.provider import KekFile
 from sealward.keyring.secret import Secret, read_key
 
@@ -77,21 +78,21 @@ class SubjectKeys:
     """
 
     def __init__(self, disk: Disk, purpose_key: Secret, random: Callable[[int], bytes] | None = None) -> None:
-        self._disk, self._purpose_key, self._random = disk, purpose_key, random
+        self._purpose_key, self._random = purpose_key, random
         self._by_subject: dict[tuple[str, str], SubjectKey] = {}
         self._by_kid: dict[str, SubjectKey] = {}
-        self._rows: list[Row] = []
         self._fresh: list[Row] = []
         self._new_users: dict[str, tuple[str, int]] = {}  # service → (hour, users seen first in it)
         self._forgotten = False
-        torn = not self._load()
-        self._file: Appender | None = None
+        self._file = RowFile(disk, STORE, lambda row: open_row(row, purpose=PURPOSE, purpose_key=purpose_key.reveal()))
+        for found in self._file.found:
+            self._remember(found)
         if random is not None:
-            self._open_file(rewrite=torn)
+            self._file.start()
 
     def key_for(self, service: str, user: str | None, time: str) -> SubjectKey:
         """The key of a subject, or of the `user` that a service names, for an event of `time` (RFC 3339)."""
-        subject = service if user is None else f"{service}\0{user}"
+        subject = subject_of(service, user)
         found = self._by_subject.get((subject, time[:7]))
         if found is None:
             if user is not None and not self._may_be_new(service, time[:13]):
@@ -105,9 +106,8 @@ class SubjectKeys:
 
     def make_durable(self) -> None:
         """Every row handed out so far is on disk. OSError: none of the fresh ones is; `resume` before the next call."""
-        if self._fresh and self._file is not None:
-            self._file.append(_line(self._fresh))
-            self._rows += self._fresh
+        if self._fresh:
+            self._file.append(self._fresh)
             self._fresh = []
 
     def key(self, kid: str) -> SubjectKey | None:
@@ -115,6 +115,28 @@ class SubjectKeys:
         if self._forgotten:
             raise Refused(Reason.KEY_UNAVAILABLE, "the lease of the purpose key is over")
         return self._by_kid.get(kid)
+
+    def kids_of(self, service: str, user: str | None) -> list[str]:
+        """The names of all keys of a subject, or of the `user` that a service named; those made ahead too."""
+        subject = subject_of(service, user)
+        return [kid for kid, found in self._by_kid.items() if found.subject == subject]
+
+    def drop(self, kids: Collection[str]) -> set[str]:
+        """Nothing opens under them from here on; `erase` takes them off the disk. The subjects whose they were."""
+        gone = [self._by_kid.pop(kid) for kid in kids if kid in self._by_kid]
+        for found in gone:
+            if self._by_subject.get((found.subject, found.month)) is found:
+                del self._by_subject[found.subject, found.month]
+        self._fresh = [row for row in self._fresh if row["kid"] not in kids]
+        return {found.subject for found in gone}
+
+    def on_disk(self, kid: str) -> bool:
+        """Whether the store still has its row."""
+        return self._file.row(kid) is not None
+
+    def erase(self, kids: Collection[str]) -> None:
+        """The store without their rows. OSError: it is as before."""
+        self._file.drop(kids)
 
     def forget(self) -> None:
         """The end of a lease: from here on nothing opens and nothing is sealed."""
@@ -125,18 +147,10 @@ class SubjectKeys:
 
     def resume(self) -> None:
         """After a failed `make_durable`: all durable rows into a new file. OSError: still failing."""
-        self._open_file(rewrite=True)
+        self._file.resume()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _open_file(self, *, rewrite: bool) -> None:
-        if rewrite:
-            self._disk.replace([(STORE, b"".join([_line([row]) for row in self._rows]))])
-        old, self._file = self._file, self._disk.appender(STORE)
-        if old is not None:
-            old.close()
+        self._file.close()
 
     def _make(self, subject: str, month: str) -> SubjectKey:
         if self._forgotten or self._random is None:
@@ -157,34 +171,16 @@ class SubjectKeys:
         self._new_users[service] = (hour, count)
         return count <= NEW_USERS_AN_HOUR
 
-    def _load(self) -> bool:
-        """False where the last line is torn: nothing was acknowledged under its keys. Damage before it raises."""
-        try:
-            lines = self._disk.read(STORE).splitlines(keepends=True)
-        except FileNotFoundError:
-            return True
-        for number, line in enumerate(lines, 1):
-            try:
-                rows: list[Row] = orjson.loads(line if line.endswith(b"\n") else b"")
-                found = [open_row(row, purpose=PURPOSE, purpose_key=self._purpose_key.reveal()) for row in rows]
-            except (ValueError, TypeError) as error:
-                if number < len(lines):
-                    raise IntegrityError("key_store", f"{STORE} is damaged in line {number}") from error
-                return False
-            self._rows += rows
-            for each in found:
-                self._remember(each)
-        return True
+
+def subject_of(service: str, user: str | None) -> str:
+    """A subject as key rows name it."""
+    return service if user is None else f"{service}\0{user}"
 
 
 @functools.lru_cache(maxsize=64)
 def _following(month: str) -> str:
     year, number = int(month[:4]), int(month[5:])
     return f"{year + 1:04d}-01" if number == DECEMBER else f"{year:04d}-{number + 1:02d}"
-
-
-def _line(rows: list[Row]) -> bytes:
-    return orjson.dumps(rows) + b"\n"
 
 
 PURPOSE = "journal-events"

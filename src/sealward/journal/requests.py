@@ -12,6 +12,8 @@ from sealward.events import Event
 from sealward.formats.entry import ADMITTED, CLOSING
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import parse_rfc3339
+from sealward.journal.chronicle import KINDS as CHRONICLED
+from sealward.journal.chronicle import Chronicle
 from sealward.journal.folds import Copy, Fold, kinds_of
 
 
@@ -27,7 +29,7 @@ class Requests:
     """`link` and `note` build a batch, `accept` makes it part of the state, `begin` forgets one that failed."""
 
     def __init__(self, folds: Sequence[Fold]) -> None:
-        self._folds = folds
+        self._folds, self.chronicle = folds, Chronicle()
         self.open: dict[str, OpenRequest] = {}
         self.done: dict[str, tuple[int, int]] = {}  # request → (index, time in µs) of what ended it, oldest first
         self.begin()
@@ -83,15 +85,22 @@ class Requests:
         """The state after `at` entries."""
         opened = {request: found.index for request, found in self.open.items()}
         done = [(request, *found) for request, found in self.done.items()]
-        return Copy(at, opened, done, kinds_of(self._folds), [fold.dump() for fold in self._folds])
+        folds = [fold.dump() for fold in self._folds]
+        return Copy(at, opened, done, kinds_of(self._folds), folds, self.chronicle.dump())
 
     def load(self, copy: Copy, event_at: Callable[[int], Event | None]) -> None:
         """What `dump` gave; admissions whose subject was erased cannot be read and are left out."""
         for fold, state in zip(self._folds, copy.folds, strict=False):
             fold.load(state)
+        self.chronicle.load(copy.chronicle)
         found = {request: (index, event_at(index)) for request, index in copy.open.items()}
         self.open = {request: OpenRequest(index, event) for request, (index, event) in found.items() if event is not None}
         self.done = {request: (index, when) for request, index, when in copy.done}
+
+    def erased(self, subject: str) -> None:
+        """The keys of a subject (or `service 00 user`) are gone: nothing computed over its events names it any more."""
+        for fold in self._folds:
+            fold.erased(subject)
 
     def _apply(self, index: int, event: Event, when: int) -> None:
         kind = event["type"]
@@ -105,6 +114,8 @@ class Requests:
             self.done[request] = (index, when)
             while len(self.done) > KEPT_DONE and when - next(iter(self.done.values()))[1] >= CLOSED_US:
                 del self.done[next(iter(self.done))]
+        elif kind in CHRONICLED:
+            self.chronicle.apply(event)
         for fold in self._folds:
             fold.apply(index, event)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -20,13 +20,16 @@ from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
 from sealward.formats.note import Checkpoint
 from sealward.formats.passes import NO_CM, pass_text, promises
+from sealward.journal.chronicle import Chronicle
 from sealward.journal.durable import Disk
 from sealward.journal.folds import Copy, Fold, kinds_of, open_copy, seal_copy
-from sealward.journal.keys import LogKeys, SubjectKeys
+from sealward.journal.key_copies import KeyCopies
+from sealward.journal.keys import STORE, LogKeys, SubjectKeys
 from sealward.journal.log import Log
 from sealward.journal.quota import Kind, Quota
 from sealward.journal.reader import Reader
 from sealward.journal.requests import ENDING, OpenRequest, Requests
+from sealward.journal.rows import REMEDY as ROWS_REMEDY
 from sealward.keyring.secret import Secret
 
 
@@ -69,12 +72,18 @@ class Writer:
     ) -> None:
         self._disk, self._log, self._clock, self._random, self._folds = disk, log, clock, random, folds
         self._purpose_key, self._signer = keys.events, keys.signer
+        if log.size and STORE.rpartition("/")[2] not in disk.names("private"):
+            raise IntegrityError("key_store", f"{STORE} is gone: it would look as if all were erased", remedy=ROWS_REMEDY)
         self._keys = SubjectKeys(disk, keys.events, random)
+        self._key_copies = KeyCopies(disk, [STORE], clock.now)
         self._quota = Quota(disk.free, clock.boot)
         self._reader = Reader(disk, keys.signer.verifier, self._keys)
         self._requests = Requests(folds)
         self.lock = threading.RLock()
         """A copy of the state is taken under it: hold it from a decision that a fold already knows of to its commit."""
+        self.on_erased: list[Callable[[Collection[str]], None]] = []
+        """Whatever else was computed from opened events drops what came from these kids, before it returns."""
+        self._copy_lock = threading.Lock()
         self._copied_at, self._keeps_copy = 0, True
         self._copied_when = self._published_when = clock.boot()
         self._full_said = False
@@ -117,11 +126,15 @@ class Writer:
         return [answer or next(acks) for answer in refused]
 
     def publish(self) -> None:
-        """Tiles, checkpoint, and at most every 30 s the copy of the state. Any thread, one at a time. IntegrityError."""
+        """Tiles, checkpoint, and when they are due the copies of the state and of the keys. Any thread, one at a time.
+
+        IntegrityError.
+        """
         self._log.publish()
         self._published_when = self._clock.boot()
         if self._published_when - self._copied_when >= COPY_EVERY:
             self._write_copy()
+        self._keep_key_copies()
 
     def said(self) -> tuple[Checkpoint, bytes] | None:
         """The last checkpoint and its note. Any thread."""
@@ -146,6 +159,7 @@ class Writer:
         try:
             self._log.publish()
             self._write_copy()
+            self._keep_key_copies()
         finally:
             self._close_files()
 
@@ -197,6 +211,31 @@ class Writer:
         if row.event is None or row.event["subject"]["id"] != subject:
             raise KeyError(request)
         return self._reader.receipt(row)
+
+    @property
+    def chronicle(self) -> Chronicle:
+        """What was done to this journal as a whole. Not to be changed."""
+        return self._requests.chronicle
+
+    def kids_of(self, service: str, user: str | None = None) -> list[str]:
+        """The names of the keys of a subject, or of the `user` that a service named."""
+        return self._keys.kids_of(service, user)
+
+    def drop_keys(self, kids: Collection[str]) -> None:
+        """No entry opens under them any more: not here, not in what was derived, not after a start. IntegrityError.
+
+        `journal.erased`, which names them, is durable before: a start brings to its end what a crash leaves half done.
+        """
+        with self.lock:
+            for subject in self._keys.drop(kids):
+                self._requests.erased(subject)
+        for drop in self.on_erased:
+            drop(kids)
+        self._write_copy()  # while the rows can still tell the next start whose these were
+        try:
+            self._key_copies.erase(kids, lambda: self._keys.erase(kids))
+        except OSError as error:
+            raise self._log.fail(error) from error
 
     def status(self) -> dict[str, int]:
         """`checkpoint_age_ms`: since everything durable was last under a checkpoint."""
@@ -288,11 +327,14 @@ class Writer:
         if copy.at > self._log.size:
             raise IntegrityError("journal_damaged", f"{self._log.size} entries, {copy.at} were known")
         self._keeps_copy = bool(self._folds) or not copy.kinds
+        self._keys.drop(copy.chronicle.get("erased", ()))
         self._requests.load(copy, lambda index: self._reader.row(index, self._reader.entry(index)).event)
         for row in self._reader.rows(copy.at):
             if row.event is not None:
                 self._requests.replay(row.index, row.event)
         self._copied_at = copy.at
+        if any(self._keys.on_disk(kid) for kid in self.chronicle.erased):
+            self.drop_keys(self.chronicle.erased)
 
     def _tell_recovery(self) -> None:
         drafts = []
@@ -319,6 +361,10 @@ class Writer:
 
     def _write_copy(self) -> None:
         """Not one without folds over one that has them: that would cost the next recorder a replay."""
+        with self._copy_lock:
+            self._write_copy_now()
+
+    def _write_copy_now(self) -> None:
         self._copied_when = self._clock.boot()
         with self.lock:
             copy, key, keeps = self._requests.dump(self._log.size), self._purpose_key, self._keeps_copy
@@ -329,6 +375,12 @@ class Writer:
         except OSError as error:
             raise self._log.fail(error) from error
         self._copied_at = copy.at
+
+    def _keep_key_copies(self) -> None:
+        try:
+            self._key_copies.keep()
+        except OSError as error:
+            raise self._log.fail(error) from error
 
     def _close_files(self) -> None:
         self._keys.close()

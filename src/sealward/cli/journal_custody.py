@@ -1,0 +1,127 @@
+"""`sealward journal erase|hold|release`: what the owner does to a whole journal, by its recorder, or by hand while none runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sealward.cli.journal_place import Place
+from sealward.cli.output import Output, shared_options
+from sealward.clock import SystemClock
+from sealward.errors import UsageError
+from sealward.formats.fault import FormatError
+from sealward.gateway.counters import Counters
+from sealward.gateway.intents import Intents
+from sealward.gateway.recoveries import Recoveries
+from sealward.journal.client import ask_owner
+from sealward.journal.custody import Custody
+from sealward.journal.durable import OsDisk
+from sealward.journal.folds import Fold
+from sealward.journal.keys import load_keys
+from sealward.journal.writer import Writer
+
+Directory = click.Path(path_type=Path, exists=True, file_okay=False)
+directory_argument = click.argument("directory", metavar="[DIR]", type=Directory, required=False)
+range_options = [
+    click.option("--from", "first", type=click.IntRange(min=0), help="The first entry; without --from and --to all of them."),
+    click.option("--to", "last", type=click.IntRange(min=0), help="The last entry."),
+    click.option("--because", required=True, help="Why, for the journal."),
+]
+
+
+def in_range(verb: Any) -> Any:
+    """Give a verb `first`, `last` and `because`."""
+    for option in range_options:
+        verb = option(verb)
+    return verb
+
+
+@click.command()
+@directory_argument
+@click.option("--subject", required=True, metavar="ID", help="Whose keys are destroyed; with --user, of the users it named.")
+@click.option("--user", metavar="NAME", help="One user on whose behalf the service ID asked.")
+@click.option("--reason", help="Why, for the journal. No names: it outlives the person's keys.")
+@click.option("--case", help="A case number for the journal, in place of the name.")
+@shared_options
+def erase(directory: Path | None, home: Path, out: Output, **asked: str | None) -> None:
+    """Make everything recorded of a person unreadable, for ever. Hashes and proofs stay."""
+    done = act(Place.of(directory, home), {"op": "erase"} | {name: value for name, value in asked.items() if value is not None})
+    if not done["keys"]:
+        out.data(done, f"{done['case']}: there are no keys of {asked['subject']}")
+        return
+    took = f"in {done['live_us'] / 1000:.1f} ms; no copy of the key store has them after {done['everywhere_by']}"
+    out.data(done, f"{done['case']}: {done['keys']} keys destroyed {took}")
+
+
+@click.command()
+@directory_argument
+@in_range
+@shared_options
+def hold(directory: Path | None, first: int | None, last: int | None, because: str, home: Path, out: Output) -> None:
+    """Legal hold: nothing of it is archived, and nobody is erased, until it is released."""
+    done = act(Place.of(directory, home), {"op": "hold"} | _range(first, last, because))
+    out.data(done, f"{done['target']} is held")
+
+
+@click.command()
+@directory_argument
+@in_range
+@shared_options
+def release(directory: Path | None, first: int | None, last: int | None, because: str, home: Path, out: Output) -> None:
+    """End a legal hold, named as it was set."""
+    done = act(Place.of(directory, home), {"op": "release"} | _range(first, last, because))
+    out.data(done, f"{done['target']} is released")
+
+
+def act(place: Place, message: dict[str, Any]) -> dict[str, Any]:
+    """What came of an act of custody.py. Refused; IntegrityError; UnreachableError."""
+    done = ask_owner(place.directory.resolve().parent / "run/recorder.owner.sock", message)
+    if done is not None:
+        return {name: value for name, value in done.items() if name != "n"}
+    with opened_by_hand(place.directory) as writer:
+        try:
+            return Custody(writer, SystemClock(), os.urandom).perform(message)
+        except FormatError as error:
+            raise UsageError(error.detail) from error
+
+
+@contextmanager
+def opened_by_hand(directory: Path) -> Iterator[Writer]:
+    """The journal's writer while nobody else has it, as the user who owns it: root follows no links that he may have laid."""
+    clock, about = SystemClock(), directory.stat()
+    folds: list[Fold] = []
+    if (directory.resolve().parent / "sealward.yaml").exists():  # those of the recorder, or its next start has to replay
+        folds = [Counters(clock), Intents(), Recoveries()]
+    with acting_as(about.st_uid, about.st_gid):
+        writer = Writer.open(OsDisk(directory), load_keys(directory), clock=clock, random=os.urandom, folds=folds)
+        with closing(writer):
+            yield writer
+
+
+@contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Where we are root, another user's rights only."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        os.setgroups(groups)
+
+
+def _range(first: int | None, last: int | None, because: str) -> dict[str, Any]:
+    if (first is None) != (last is None):
+        raise UsageError("--from and --to go together")
+    return {"because": because} | ({} if first is None else {"from": first, "to": last})

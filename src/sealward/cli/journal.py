@@ -14,6 +14,7 @@ import click
 import orjson
 
 from sealward.cli.journal_append import append as append_lines
+from sealward.cli.journal_custody import erase, hold, release
 from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.journal_policy import policy
 from sealward.cli.output import Output, shared_options
@@ -34,6 +35,10 @@ File = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.group()
 def journal() -> None:
     """Write, read, verify and export the journal."""
+
+
+for verb in (erase, hold, release):
+    journal.add_command(verb)
 
 
 journal.add_command(policy)
@@ -123,7 +128,9 @@ def prove(directory: Path, index: int, home: Path, out: Output) -> int:
 @journal.command("verify")
 @click.argument("directory", metavar="[DIR]", type=Directory, required=False)
 @click.option("--vkey", help="The log's verifier key, or a file that holds it; overrides DIR/vkey.")
-@click.option("--witness", "witnesses", multiple=True, help="Verifier key of a witness, or a file with it; else those of the deployment.")
+@click.option(
+    "--witness", "witnesses", multiple=True, help="Verifier key of a witness, or a file with it; else those of the deployment."
+)
 @click.option("--threshold", type=click.IntRange(min=0), default=0, help="How many of them must have.")
 @click.option("--policy", type=File, help="A C2SP tlog-policy file, instead of the three above.")
 @click.option(
@@ -144,7 +151,9 @@ def verify_(
     place = Place.of(directory, home)
     if policy is not None and (vkey or witnesses or threshold):
         raise UsageError("--policy names the log and its witnesses", remedy="leave out --vkey, --witness and --threshold")
-    asked = _Asked(vkey or place.pinned, witnesses or place.witness_keys, threshold, policy, [path.read_bytes() for path in known])
+    asked = _Asked(
+        vkey or place.pinned, witnesses or place.witness_keys, threshold, policy, [path.read_bytes() for path in known]
+    )
     try:
         trust = asked.trust(place.directory)
     except (FormatError, OSError, ConfigurationError) as error:

@@ -81,17 +81,23 @@ class Listen:
 
 async def serve(witness: Witness, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None]) -> None:
     """Until SIGTERM or SIGINT; `ready` is called when it serves."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    open_: set[_Connection] = set()
-    make = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-    timeout = TIMEOUT_S if tls else None
-    async with await make(lambda: _Connection(witness, open_), sock=listener, ssl=tls, ssl_handshake_timeout=timeout):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with await start(witness, listener, tls):
         confine()
         Start("witness", Path()).ready()
         ready()
         await stop.wait()
+
+
+async def start(witness: Witness, listener: socket.socket, tls: ssl.SSLContext | None) -> asyncio.Server:
+    """It answers from here on, in this loop's thread."""
+    open_: set[_Connection] = set()
+    loop = asyncio.get_running_loop()
+    make = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+    timeout = TIMEOUT_S if tls else None
+    return await make(lambda: _Connection(witness, open_), sock=listener, ssl=tls, ssl_handshake_timeout=timeout)
 
 
 class _Connection(asyncio.Protocol):

@@ -5,9 +5,11 @@ It may run beside a writer: bundles are taken up to where the segments begin, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, Protocol
 
 from sealward.errors import IntegrityError
 from sealward.events import Event
@@ -16,12 +18,12 @@ from sealward.formats.b64 import b64
 from sealward.formats.entry import header_of, statement_of, unseal
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import hour, rfc3339, ulid_time_ms
-from sealward.formats.merkle import EMPTY_ROOT, Mth, consistency_proof, inclusion_proof
+from sealward.formats.merkle import EMPTY_ROOT, Mth, consistency_proof, inclusion_proof, leaf_hash
 from sealward.formats.note import Checkpoint, Verifier, open_checkpoint
 from sealward.formats.proof import Proof
+from sealward.formats.subject_key import SubjectKey
 from sealward.formats.tiles import WIDTH, TileTree, read_tile, unbundle
 from sealward.journal.durable import Disk
-from sealward.journal.keys import SubjectKeys
 from sealward.journal.log import CHECKPOINT, SEGMENTS, WITNESSED
 from sealward.journal.segments import batches, needed
 
@@ -35,6 +37,10 @@ class Row:
     header: dict[str, Any]
     event: Event | None
 
+    @property
+    def leaf(self) -> bytes:
+        return leaf_hash(self.entry)
+
     def as_json(self) -> dict[str, Any]:
         """The line of `journal export`."""
         if self.event is None:
@@ -42,10 +48,17 @@ class Row:
         return {"index": self.index, "event": self.event}
 
 
+class Keys(Protocol):
+    """What opens entries."""
+
+    def key(self, kid: str) -> SubjectKey | None:
+        """None where it was erased. Refused(key_unavailable)."""
+
+
 class Reader:
     """One journal. Damage is an IntegrityError("journal_damaged")."""
 
-    def __init__(self, disk: Disk, log: Verifier, keys: SubjectKeys | None = None) -> None:
+    def __init__(self, disk: Disk, log: Verifier, keys: Keys | None = None) -> None:
         self._disk, self.log, self._keys = disk, log, keys
 
     def checkpoint(self) -> tuple[Checkpoint, bytes]:
@@ -91,6 +104,25 @@ class Reader:
         """The same, opened."""
         for index, entry in self.entries(start):
             yield self.row(index, entry)
+
+    def at(self, indices: Sequence[int]) -> Iterator[Row]:
+        """The rows at these indices, which ascend; a bundle is read once. What is not there is left out."""
+        size = self._published()
+        split = bisect_left(indices, size)
+        for n, some in groupby(indices[:split], lambda index: index // WIDTH):
+            entries = self._bundle(n, size)
+            yield from (self.row(index, entries[index % WIDTH]) for index in some)
+        young = set(indices[split:])
+        for index, entry in self.entries(min(young)) if young else ():
+            if index in young:
+                young.remove(index)
+                yield self.row(index, entry)
+            if not young:
+                return
+
+    def erased(self, kids: Collection[str]) -> set[str]:
+        """Those of them whose keys are gone."""
+        return {kid for kid in kids if self._keys is not None and self._keys.key(kid) is None}
 
     def row(self, index: int, entry: bytes) -> Row:
         """One entry, opened where its key still exists."""

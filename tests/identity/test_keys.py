@@ -11,6 +11,7 @@ from sealward.errors import Reason, Refused
 from sealward.formats.ids import rfc3339
 from sealward.identity.access import Access
 from sealward.identity.apikey import issue, stored_digest
+from sealward.identity.certificate import ClientCertificate
 from sealward.identity.principal import Principal
 
 OLD = issue("live", KEY.id)
@@ -20,7 +21,8 @@ def ask(
     found: Access, headers: list[bytes], *, addr: str = "10.0.0.7", now: int = NOW, certificate: str | None = None
 ) -> Principal:
     """Authenticate, by default from inside at nine o'clock."""
-    return found.authenticate(headers, source_addr=addr, now_us=now, certificate=certificate)
+    shown = ClientCertificate(certificate, NOW + DAY, ()) if certificate else None
+    return found.authenticate(headers, source_addr=addr, now_us=now, certificate=shown)
 
 
 def reason(found: Access, headers: list[bytes], **more: Any) -> Reason:

@@ -13,7 +13,8 @@ from sealward.errors import Reason, Refused
 from sealward.events import Event
 from sealward.formats.ids import is_id, parse_rfc3339, rfc3339
 from sealward.formats.snapshot import Snapshot
-from sealward.identity.roles import MODEL_ACTIONS, RESERVED
+from sealward.identity.actions import MODEL_ACTIONS
+from sealward.identity.roles import RESERVED
 
 Row = Mapping[str, Any]
 Op = list[Any]

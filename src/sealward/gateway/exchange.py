@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sealward.gateway.standing import Ground
     from sealward.gateway.upstream import Call
     from sealward.identity.access import Grant
+    from sealward.identity.certificate import ClientCertificate
     from sealward.identity.principal import Principal
 
 
@@ -48,7 +49,7 @@ class Source:
     addr: str
     port: int
     sni: str | None
-    certificate: str | None
+    certificate: ClientCertificate | None
     facts: dict[str, Any]
     json: orjson.Fragment
 

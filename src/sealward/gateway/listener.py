@@ -20,7 +20,7 @@ from sealward.errors import Reason
 from sealward.gateway.connection import Connection
 from sealward.gateway.exchange import Source
 from sealward.gateway.refusals import network
-from sealward.gateway.tls import shown_name, thumbprint
+from sealward.gateway.tls import client_certificate, shown_name
 
 if TYPE_CHECKING:
     from sealward.gateway.worker import Worker
@@ -107,7 +107,7 @@ class _Secured(Connection):
         facts: dict[str, Any] = {"addr": self._peer[0], "port": self._peer[1], "tls_version": "1.3", "tls_cipher": cipher[0]}
         if sni is not None and sni.isascii() and len(sni) <= MAX_NAME:
             facts["sni"] = sni
-        certificate = thumbprint(secured)
+        certificate = client_certificate(secured)
         self.source = Source(self._peer[0], self._peer[1], sni, certificate, facts, orjson.Fragment(orjson.dumps(facts)))
         super().connection_made(transport)
 

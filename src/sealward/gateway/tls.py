@@ -6,16 +6,18 @@ worker only 69 of 199 did). KNOWN: Python 3.11 has no way to choose cipher suite
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealward.errors import ConfigurationError
+from sealward.identity.certificate import ClientCertificate
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -28,7 +30,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None = None) 
         context.load_cert_chain(certificate, key)
         if client_ca is not None:
             context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL
+            _ask_for_certificates(context)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"{certificate.name}: no usable certificate and key", remedy="sealward network tls renew"
@@ -41,10 +43,25 @@ def shown_name(connection: Any) -> str | None:
     return getattr(connection, _NAME, None)
 
 
-def thumbprint(connection: Any) -> str | None:
-    """`sha256:` of the client certificate's DER, of an `ssl_object`; None without one."""
-    der = connection.getpeercert(binary_form=True)
-    return "sha256:" + hashlib.sha256(der).hexdigest() if der else None
+def trust_clients(context: ssl.SSLContext, roots: Iterable[x509.Certificate]) -> None:
+    """Let clients with a certificate under `roots` finish a handshake from now on; who they are is decided by each request.
+
+    Roots are only ever added: one that a snapshot no longer names proves nobody. No session is resumed any more, because a
+    resumed one shows no chain, and nobody whose certificate has ended since.
+    """
+    ders = [root.public_bytes(Encoding.DER) for root in roots]
+    if ders:
+        context.load_verify_locations(cadata=b"".join(ders))
+        _ask_for_certificates(context)
+
+
+def client_certificate(connection: Any) -> ClientCertificate | None:
+    """What the client of an `ssl_object` has proven to hold; None without one."""
+    if not connection.getpeercert(binary_form=True):
+        return None
+    # KNOWN: Python has no public name for the chain before 3.13; `ssl.SSLObject` keeps it here since 3.10.
+    chain = [certificate.public_bytes(DER) for certificate in connection._sslobj.get_unverified_chain()]  # noqa: SLF001 - the same
+    return ClientCertificate.of(chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,11 @@ class Names:
         return sni is not None and (name in self.names or name.partition(".")[2] in self.wildcards)
 
 
+def _ask_for_certificates(context: ssl.SSLContext) -> None:
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0
+
+
 def _host_name(host: bytes) -> str | None:
     """`name`, `name:port`, `[v6]:port` → the name in lower case, an address in its usual form."""
     if not host.isascii():
@@ -107,4 +129,5 @@ def _remember_name(connection: ssl.SSLObject, name: str | None, context: ssl.SSL
 
 
 MAX_PORT = 65_536
+DER = 2  # _ssl.ENCODING_DER
 _NAME = "sealward_sni"

@@ -11,11 +11,14 @@ from typing import Any
 
 from sealward.errors import Reason, Refused
 from sealward.formats.snapshot import Snapshot
+from sealward.identity.actions import MODEL_ACTIONS
+from sealward.identity.certificate import ClientCertificate
 from sealward.identity.grants import FOREVER_US, Grants, Reach
+from sealward.identity.issuers import Issuers
 from sealward.identity.keys import Keys, Rows
 from sealward.identity.policies import Policies
 from sealward.identity.principal import Principal
-from sealward.identity.roles import MODEL_ACTIONS
+from sealward.identity.tokens import Shown, Tokens
 from sealward.keyring.secret import Secret
 
 
@@ -48,12 +51,12 @@ class Denied(Refused):
 class Access:
     """Decisions under one snapshot. `fault` is not empty when its policies do not load: then every decision is a deny."""
 
-    def __init__(self, snapshot: Snapshot, keys: Keys, policies: Policies, grants: Grants) -> None:
+    def __init__(self, snapshot: Snapshot, keys: Keys, tokens: Tokens, policies: Policies, grants: Grants) -> None:
         self.epoch = snapshot.epoch
         self.policy_digest = snapshot.policy_digest
         self.fault = policies.fault
         self._sections = snapshot.sections
-        self._keys = keys
+        self._keys, self._tokens = keys, tokens
         self.policies = policies
         self.grants = grants
         self._names = _names(snapshot.sections["models"])
@@ -71,16 +74,43 @@ class Access:
         def roles_of(subject: Mapping[str, Any]) -> tuple[str, ...]:
             return _roles_of(subject, rows["roles"])
 
-        return cls(snapshot, Keys(rows["keys"], rows["subjects"], roles_of, pepper, environment), policies, grants)
+        known = before is not None and before.issuers.rows is rows["issuers"]
+        issuers = before.issuers if before is not None and known else Issuers.of(rows["issuers"])
+        keys = Keys(rows["keys"], rows["subjects"], roles_of, pepper, environment)
+        return cls(snapshot, keys, Tokens(issuers, rows["subjects"], roles_of, keys), policies, grants)
+
+    @property
+    def issuers(self) -> Issuers:
+        """Whose tokens and certificates are believed."""
+        return self._tokens.issuers
 
     def authenticate(
-        self, authorization: Sequence[bytes], *, source_addr: str, now_us: int, certificate: str | None = None
+        self,
+        authorization: Sequence[bytes],
+        *,
+        source_addr: str,
+        now_us: int,
+        certificate: ClientCertificate | None = None,
+        audience: str | None = None,
     ) -> Principal:
-        """The caller that the values of its `Authorization` headers prove; Refused(credential_*)."""
-        return self._keys.authenticate(authorization, source_addr, certificate, now_us)
+        """The caller whom one credential proves: an API key, a token, or without a header the client certificate.
+
+        `audience`: this door, as tokens name it; without one no token is taken. Refused: credential_*, token_*.
+        """
+        if authorization and b"." not in authorization[0]:  # no API key has a dot, every token two
+            thumbprint = certificate.thumbprint if certificate is not None else None
+            return self._keys.authenticate(authorization, source_addr, thumbprint, now_us)
+        shown = Shown(source_addr, certificate, audience, now_us)
+        if authorization:
+            return self._tokens.authenticate(authorization, shown)
+        if certificate is None:
+            raise Refused(Reason.CREDENTIAL_MISSING)
+        return self._tokens.of_certificate(certificate, shown)
 
     def renew(self, principal: Principal, *, now_us: int) -> Principal:
         """A caller that was proven under an earlier snapshot, as this one sees it; Refused where the proof holds no longer."""
+        if principal.proof is not None:
+            return self._tokens.renew(principal, now_us)
         if principal.key_id is None:
             return principal
         return self._keys.standing(principal, principal.key_id, now_us)
@@ -97,8 +127,10 @@ class Access:
         """The grant of one act, else Denied: model_not_granted (also for unknown models), action_not_granted, policy_*, model_*.
 
         `model_id`: what `resolve_model` gave, also None; management actions have no model. Use outside the key's bindings is
-        Refused(credential_binding).
+        Refused(credential_binding); outside a token's scope it is as if it was not granted.
         """
+        if principal.scope is not None:
+            principal.scope.check(action, model_id)
         if principal.bindings is not None:
             principal.bindings.check_use(action, model_id)
         age = 0 if principal.issued_us is None else (now_us - principal.issued_us) // DAY_US

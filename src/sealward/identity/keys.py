@@ -61,6 +61,16 @@ class Keys:
         key = self._key(key_id, row)
         return key.standing(principal.key_state == "retiring" or principal.issued_us != key.current.issued_us, now_us)
 
+    def held(self, key_id: str) -> Principal:
+        """The holder of a key that a token was made of; Refused(credential_revoked) where the key proves nothing any more."""
+        row = self._rows.get(key_id)
+        if row is None:
+            raise Refused(Reason.CREDENTIAL_REVOKED, "key")
+        key = self._key(key_id, row)
+        if key.fault:
+            raise Refused(Reason.CREDENTIAL_REVOKED, key.fault)
+        return key.current
+
     def _prove(self, presented: bytes) -> tuple[_Key, bool]:
         key_id = key_id_of(presented, self._environment)
         row = self._rows.get(key_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sealward.identity.actions import MODEL_ACTIONS, OWN_ACTIONS
 from sealward.identity.principal import Principal
 
 
@@ -12,12 +13,11 @@ def local_admin() -> Principal:
     return Principal(id=LOCAL_ADMIN, kind="human", groups=(), roles=("model-admin",), authn="local")
 
 
-MODEL_ACTIONS = ("model:chat", "model:list")
-OWN_ACTIONS = ("receipt:read",)
 READS = ("apikey:list", "user:list", "service:list", "role:list", "grant:list", "model:show", "limit:list", "status:read")
 CHANGES = (
     *("apikey:create", "apikey:rotate", "apikey:revoke", "user:create", "user:disable", "service:create", "service:disable"),
     *("role:assign", "role:remove", "grant:add", "grant:remove", "model:approve", "model:deploy", "model:retire", "limit:set"),
+    *("token:mint", "token:revoke"),
 )
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "model-admin": (*CHANGES, *READS, "policy:read", "journal:read", "journal:verify"),

@@ -96,6 +96,7 @@ def _site(role: str, base: Path, settings: Settings, certificate: Path) -> Site:
         environment=settings.identity.environment,
         refusals=settings.refusals,
         limits=Limits(),
+        journal=None if inference else base / "journal",
     )
 
 

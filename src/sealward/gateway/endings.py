@@ -33,7 +33,7 @@ def _note(worker: Worker, exchange: Exchange, why: Refused) -> None:
         heard = Heard(asked.method, host, asked.target.decode("latin-1"))
         worker.refusals.refused(_stage(exchange, why), why, exchange.source.facts, heard)
         return
-    kind = "admin.denied" if exchange.found is not None and exchange.found.route.kind == "admin" else "inference.denied"
+    kind = "admin.denied" if exchange.found is not None and exchange.found.route.kind in {"admin", "log"} else "inference.denied"
     worker.refusals.denied(kind, why, exchange.principal.subject(), worker.ledger.members(exchange))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from sealward.errors import Refused
-from sealward.gateway import endings, head, inference, reads, relay
+from sealward.gateway import endings, head, inference, logfiles, reads, relay
 from sealward.gateway.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -44,8 +44,14 @@ ADMIN: tuple[Stage, ...] = (
     head.read,
     relay.forward,  # unchanged to control, which decides and records
 )
+LOG: tuple[Stage, ...] = (
+    head.authenticate,
+    head.read,
+    logfiles.answer,  # the journal's public files, for whoever may verify it; leaves an access.read
+)
 COLUMNS: dict[str, tuple[Stage, ...]] = {
-    "chat": CHAT, "models": READ, "model": READ, "receipt": READ, "admin": ADMIN, "livez": PROBE, "readyz": PROBE,
+    "chat": CHAT, "models": READ, "model": READ, "receipt": READ, "admin": ADMIN, "log": LOG,
+    "livez": PROBE, "readyz": PROBE,
 }  # fmt: skip
 
 

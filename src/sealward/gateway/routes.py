@@ -14,7 +14,7 @@ from typing import Literal
 from sealward.errors import Reason, Refused
 from sealward.identity.admin_routes import ROUTES
 
-Kind = Literal["chat", "models", "model", "receipt", "admin", "health", "livez", "readyz"]
+Kind = Literal["chat", "models", "model", "receipt", "admin", "log", "health", "livez", "readyz"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,7 @@ INFERENCE = Table.of((
 ))  # fmt: skip
 MANAGEMENT = Table.of((
     *(Route(each.method, each.path, "admin", each.name, each.action, "admin", query=each.method == "GET") for each in ROUTES),
+    Route("GET", "/api/v1/log/{path}", "log", "log.read", "journal:verify", "admin", deep=True),
     *PROBES,
 ))  # fmt: skip
 SIDECAR = Table.of((

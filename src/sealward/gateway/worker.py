@@ -55,6 +55,8 @@ class Site:
     environment: str
     refusals: settings.Refusals = field(default_factory=settings.Refusals)
     limits: Limits = field(default_factory=Limits)
+    journal: Path | None = None
+    """Its public files, at a management door."""
 
     def numbered(self, number: int) -> Site:
         """For one worker of several."""

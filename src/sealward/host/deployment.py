@@ -29,6 +29,7 @@ from sealward.host import certificates
 from sealward.host.files import make_folder, must_own, put, traversable
 from sealward.host.users import role_users, separated
 from sealward.keyring.secret import Secret, read_key, write_key
+from sealward.keyring.token_key import TokenKey
 from sealward.process import User
 from sealward.settings import FILE
 
@@ -97,8 +98,15 @@ def make_keys(deployment: Deployment, names: Sequence[str], now: dt.datetime) ->
     """The keys that are not there yet: CA and server certificate, signer, pepper. What is there stays."""
     _make_tls(deployment, [*certificates.LOCAL_NAMES, *names], now)
     _make_signer(deployment)
+    if not (deployment.base / TOKEN_KEY).exists():
+        write_key(deployment.base / TOKEN_KEY, TokenKey.new_secret(), deployment.users["signer"])
     _make_pepper(deployment)
     _make_key(deployment.base / "state/control/state.kek", deployment.users["control"])
+
+
+def token_jwk(deployment: Deployment) -> dict[str, str]:
+    """The public key of our tokens."""
+    return TokenKey(read_key(deployment.base / TOKEN_KEY)).jwk
 
 
 def pin_log(deployment: Deployment, vkey: str) -> None:
@@ -183,5 +191,6 @@ def _make_key(path: Path, user: User) -> None:
 
 
 ELSEWHERE = Path("/var/lib/sealward")
+TOKEN_KEY = "state/signer/token.key"  # noqa: S105 - a path
 STATE = {"signer": "signer", "control": "control", "door": "door", "admin": "admin", "sidecar": "runtime"}
 CLIENTS = {"sidecar": "runtime"}

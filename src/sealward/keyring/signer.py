@@ -1,7 +1,8 @@
 """The signer: it holds the key that all others obey, and so does little (contracts.md §6).
 
-Control proposes; the signer signs what has an entry in the journal, follows on what it signed last and fits the schema. It
-answers nonces, and serves and pushes what it signed. A pure state machine: disk and clock are arguments, a socket is not here.
+Control proposes; the signer signs what has an entry in the journal, follows on what it signed last and fits the schema; and the
+tokens that have an entry and name who is there (docs/reference/tokens.md). It answers nonces, and serves and pushes what it
+signed. A pure state machine: disk and clock are arguments, a socket is not here.
 
     snapshot   the signed snapshot of some epoch, and the intent it came from: three lines
     deltas     one line for each change since, and the last 256 in any case: {"delta": text, "intent": {change, index, leaf}}
@@ -26,7 +27,9 @@ from sealward.formats.fault import FormatError
 from sealward.formats.heartbeat import MAX_TTL_MS, sign_heartbeat
 from sealward.formats.passes import Log
 from sealward.formats.snapshot import GENESIS, Delta, Snapshot, apply, open_delta, open_snapshot, sign_delta, sign_snapshot
+from sealward.formats.token import check_token
 from sealward.keyring.disk import Disk
+from sealward.keyring.token_key import TokenKey
 
 Message = dict[str, Any]
 
@@ -42,12 +45,13 @@ class Answer:
 class Signer:
     """`log` is the pinned log, whose promises are believed; what a snapshot says about it is not asked here.
 
+    `tokens` is the key of our tokens; None where the deployment has none yet.
     Raises IntegrityError where its state is damaged. An OSError out of `handle` ends the process: what reached the disk is
     known only to the next start.
     """
 
-    def __init__(self, disk: Disk, clock: Clock, key: Ed25519PrivateKey, log: Log) -> None:
-        self._disk, self._clock, self._key, self._log = disk, clock, key, log
+    def __init__(self, disk: Disk, clock: Clock, key: Ed25519PrivateKey, log: Log, tokens: TokenKey | None = None) -> None:
+        self._disk, self._clock, self._key, self._log, self._tokens = disk, clock, key, log, tokens
         self._last, self._intent, self._history = _recover(disk, key)
         self._whole: str | None = None
         if self._last is not GENESIS:
@@ -71,10 +75,22 @@ class Signer:
                 return {"epoch": self._last.epoch} | self._intent, None
             case {"op": "deltas", "from": int(epoch)}:
                 return self._deltas(epoch), None
-            case {"op": "propose", "change": str(change), "index": int(index), "leaf": str(leaf), "promise": str(promise)}:
-                if role == "control" and ids.HEX32.fullmatch(leaf):
-                    return self._propose(change.encode(), Intent(index, bytes.fromhex(leaf), unb64url(promise)))
+        if role == "control":
+            return self._asked_by_control(message)
         raise FormatError("malformed", "not a request of this role")
+
+    def _asked_by_control(self, message: Message) -> tuple[Message, Message | None]:
+        match message:
+            case {"op": "token_key"} if self._tokens is not None:
+                return {"jwk": self._tokens.jwk}, None
+            case {"op": str(op), "change": str(change), "index": int(index), "leaf": str(leaf), "promise": str(promise)}:
+                if ids.HEX32.fullmatch(leaf):
+                    intent = Intent(index, bytes.fromhex(leaf), unb64url(promise))
+                    if op == "propose":
+                        return self._propose(change.encode(), intent)
+                    if op == "token" and self._tokens is not None:
+                        return self._mint(change.encode(), intent, self._tokens), None
+        raise FormatError("malformed", "not a request")
 
     def _heartbeat(self, nonce: bytes) -> Message:
         if len(nonce) != NONCE_BYTES:
@@ -116,6 +132,11 @@ class Signer:
         if len(self._history) >= 2 * KEPT_DELTAS:
             self._rewrite()
         return {"epoch": after.epoch, "digest": after.digest, "delta": text}, {"push": "delta", "delta": text}
+
+    def _mint(self, raw: bytes, intent: Intent, key: TokenKey) -> Message:
+        """Keeps nothing: the same entry gives the same claims again, to whoever asks with it."""
+        now_s = self._clock.now() // 1_000_000
+        return {"token": key.sign(check_token(raw, intent, log=self._log, last=self._last, kid=key.kid, unix_s=now_s))}
 
     def _rewrite(self) -> None:
         """The snapshot first: steps that it already holds are history, whichever crash comes between."""

@@ -83,6 +83,18 @@ class SignerLink:
         said = await self._ask({"op": "propose", "change": change.decode()} | place)
         return Signed(Point(_int(said, "epoch"), _text(said, "digest")), _text(said, "delta").encode())
 
+    async def token(self, request: bytes, intent: Intent) -> str:
+        """The signed token. FormatError: malformed (also: no key for tokens), promise, issuer, subject, lifetime."""
+        place = {"index": intent.index, "leaf": intent.leaf.hex(), "promise": b64url(intent.promise)}
+        return _text(await self._ask({"op": "token", "change": request.decode()} | place), "token")
+
+    async def token_key(self) -> dict[str, str]:
+        """The public key of our tokens, as a row holds it. FormatError("malformed"): there is none."""
+        said = (await self._ask({"op": "token_key"})).get("jwk")
+        if not isinstance(said, dict):
+            raise FormatError("malformed", "no key")
+        return said
+
     async def _ask(self, message: Message, within: float = 5.0) -> Message:
         if self._writer is None:
             raise UnreachableError("the signer is not connected", remedy="sealward status")

@@ -22,6 +22,7 @@ from sealward.formats.passes import Log
 from sealward.keyring.disk import Folder
 from sealward.keyring.secret import read_key
 from sealward.keyring.signer import Message, Signer
+from sealward.keyring.token_key import TokenKey
 from sealward.process import Start, peer_uid
 
 
@@ -34,7 +35,8 @@ def main(start: Start) -> None:
         raise ConfigurationError(f"trust/log.vkey: {error}", remedy="`sealward init` pins it") from error
     start.drop()
     key = Ed25519PrivateKey.from_private_bytes(read_key(folder / "snapshot.key").reveal())
-    asyncio.run(serve(start, Signer(Folder(folder), SystemClock(), key, log)))
+    tokens = TokenKey(read_key(folder / "token.key")) if (folder / "token.key").exists() else None
+    asyncio.run(serve(start, Signer(Folder(folder), SystemClock(), key, log, tokens)))
 
 
 async def serve(start: Start, signer: Signer) -> None:

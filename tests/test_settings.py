@@ -98,7 +98,6 @@ def test_off_and_sexagesimal_numbers_are_text() -> None:
     [
         "inspection: {prompt: flag}",
         "identity: {saml: {}}",
-        "identity: {issuers: [{issuer: x}]}",
         "keyring: {provider: {kind: vault}}",
         "models: {a: {runtime: {kind: ollama, url: 'http://127.0.0.1:1'}}}",
         "models: {a: {capture: body, runtime: {url: 'http://127.0.0.1:1'}}}",
@@ -108,6 +107,11 @@ def test_what_is_not_built_yet_is_refused_in_these_words(line: str) -> None:
     """A setting that would not be kept is not accepted."""
     text = "version: 1\n" + ("" if line.startswith("journal") else "journal: {origin: a}\n") + line + "\n"
     assert faults(text)[0][2].startswith("not built yet")
+
+
+def issuer(more: str, *, pins: str = "{sub: ann}", name: str = "https://idp.example", ident: str = "idp") -> str:
+    """One trusted issuer."""
+    return f"identity: {{issuers: [{{id: {ident}, issuer: '{name}', {more}, principals: [{{subject: ann, pins: {pins}}}]}}]}}"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,19 @@ def test_what_is_not_built_yet_is_refused_in_these_words(line: str) -> None:
         ("models: {a: {weights: w, aliases: [b], runtime: {start: xllamacpp}}, b: {runtime: {url: 'unix:/x'}}}", "share"),
         ("modes: {network: {observe: 2027-02-23}}", "90 days"),
         ("home: /elsewhere", "home"),
+        (issuer("profile: rfc9068", pins="{aud: me}"), "no claim is pinned"),
+        (issuer("profile: github", pins="{repository_id: '1', repository_owner_id: '2'}"), "job_workflow_ref"),
+        (issuer("profile: kubernetes", pins="{sub: 'system:serviceaccount:a:b'}"), "not pinned"),
+        (issuer("profile: x509-svid"), "bundle_file"),
+        (issuer("profile: rfc9068, bundle_file: b.pem"), "bundle_file"),
+        (issuer("profile: rfc9068, jwks_file: k.json, jwks_url: 'https://idp.example/keys'"), "not both"),
+        (issuer("profile: rfc9068, jwks_url: 'http://idp.example/keys'"), "pattern"),
+        (issuer("profile: rfc9068", name="idp"), "https://"),
+        (issuer("profile: rfc9068, algorithms: [RS256, PS256]"), "one algorithm a type"),
+        (issuer("profile: rfc9068, max_age: 2h"), "3700"),
+        (issuer("profile: rfc9068", ident="sealward"), "sealward"),
+        ("identity: {tokens: {lifetime: 16m}}", "900"),
+        ("doors: {inference: {listen: '0.0.0.0:1', url: 'http://gate.example'}}", "pattern"),
     ],
 )
 def test_settings_that_contradict_are_errors(line: str, word: str) -> None:
@@ -151,3 +168,12 @@ def test_the_json_schema_accepts_the_file_of_the_contract() -> None:
     jsonschema.validate(value, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value | {"doors": {"inferenz": {}}}, schema)
+
+
+def test_a_door_is_named_by_its_url_or_by_its_first_name_and_port() -> None:
+    """What tokens must say to be taken there."""
+    named = "doors: {names: [gate.example], inference: {listen: '0.0.0.0:443'}, management: {listen: '0.0.0.0:9443', url: %s}}\n"
+    text = "version: 1\njournal: {origin: a}\n"
+    doors = Settings.parse(text + named % "'https://admin.example'", Path("sealward.yaml"), TODAY).doors
+    assert (doors.audience("inference"), doors.audience("management")) == ("https://gate.example", "https://admin.example")
+    assert Settings.parse(text, Path("sealward.yaml"), TODAY).doors.audience("inference") == "https://localhost:8443"

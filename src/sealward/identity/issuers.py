@@ -1,7 +1,7 @@
 """Whose tokens and certificates are believed: section `issuers` of a snapshot, read once (contracts.md section 6).
 
 Keys are per issuer, never one pool: a key speaks only for the issuer whose row holds it. Claim pins say which subject a token is,
-exact and all of them; a row that pins what can be registered again proves nobody (`fault_of`).
+exact and all of them; a row that pins what can be registered again proves nobody (formats/pins.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sealward.formats import canonical
 from sealward.formats.b64 import unb64url
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import parse_rfc3339
+from sealward.formats.pins import fault_of_pins
 from sealward.identity import jwt
 from sealward.identity.jwk import Key
 from sealward.identity.jwt import Claims, Envelope, Expected, Profile, UnknownKey, text_claim
@@ -95,7 +96,7 @@ class Issuer:
             not_before_us=parse_rfc3339(row["not_before"]) if "not_before" in row else 0,
             revoked=frozenset(row.get("revoked", ())),
             principals=tuple(map(Pinned.of, row.get("principals", ()))),
-            fault=fault or fault_of(row),
+            fault=fault or fault_of_pins(kind, [(each["subject"], each["pins"]) for each in row.get("principals", ())]),
         )
 
     @property
@@ -176,18 +177,6 @@ class Issuers:
         return found
 
 
-def fault_of(row: Row) -> str:
-    """Why nobody can be proven by this row; empty for a sound one. Settings are refused for the same reasons."""
-    for principal in row.get("principals", ()):
-        pins = principal["pins"].keys()
-        if not pins - {"iss", "aud"}:
-            return f"{principal['subject']}: no claim is pinned besides iss and aud"
-        missing = NEEDED.get(row["profile"], frozenset()) - pins
-        if missing:
-            return f"{principal['subject']}: {min(missing)} is not pinned, so what was deleted and made again would pass"
-    return ""
-
-
 def _keys(rows: Sequence[Row]) -> tuple[dict[str, Key], str]:
     try:
         found = {row["kid"]: Key.of(row) for row in rows}
@@ -213,14 +202,5 @@ PROFILES: Mapping[str, Profile] = {
     "jwt-svid": jwt.JWT_SVID,
 }
 AUTHN = {OURS: "token", "rfc9068": "jwt", "kubernetes": "kubernetes", "github": "ci", "jwt-svid": "spiffe", X509: "spiffe"}
-NEEDED: Mapping[str, frozenset[str]] = {
-    "rfc9068": frozenset(),
-    "kubernetes": frozenset({
-        "kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "kubernetes.io.serviceaccount.uid",
-    }),
-    "github": frozenset({"repository_id", "repository_owner_id", "job_workflow_ref"}),
-    "jwt-svid": frozenset({"sub"}),
-    X509: frozenset({"sub"}),
-}  # fmt: skip
 PULLED = frozenset({"pull_request", "pull_request_target"})
 FOREVER_US = 1 << 62

@@ -16,9 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -36,6 +34,8 @@ from sealward.errors import ConfigurationError
 from sealward.formats.fault import FormatError
 from sealward.formats.note import COSIGNATURE, MLDSA44, Verifier
 from sealward.settings.file import Fault, SettingsError, faults_of, read
+from sealward.settings.issuers import OWN, Issuer
+from sealward.settings.kinds import Count, File, Id, Name, Seconds, Section
 
 
 class Address(NamedTuple):
@@ -45,19 +45,6 @@ class Address(NamedTuple):
     port: int
 
 
-class Section(BaseModel):
-    """Closed and frozen: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-def _seconds(value: object) -> object:
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", value) if isinstance(value, str) else None
-    if match is None:
-        raise PydanticCustomError("duration", "write a duration such as 30s, 5m, 12h or 90d")
-    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
 def _address(value: object) -> object:
     if isinstance(value, Address):
         return value
@@ -65,11 +52,6 @@ def _address(value: object) -> object:
     if match is None or int(match[3]) > 65535:  # noqa: PLR2004 - the last port
         raise PydanticCustomError("address", 'write an address and a port, such as "127.0.0.1:8443" or "[::1]:8443"')
     return Address(match[1] or match[2], int(match[3]))
-
-
-def _at_home(value: Path, info: ValidationInfo) -> Path:
-    home: Path = (info.context or {}).get("home", Path())
-    return home / value
 
 
 def _is_local(url: str) -> bool:
@@ -116,12 +98,7 @@ def _only(*now: object) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Seconds = Annotated[int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[smhd]$"})]
 Listen = Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
-File = Annotated[Path, AfterValidator(_at_home)]
-Count = Annotated[StrictInt, Field(ge=1, le=2**53 - 1)]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,119}$")]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
 Workers = Annotated[
     StrictInt,
     Field(ge=1, le=64),
@@ -132,12 +109,17 @@ Later = Annotated[None, _only(None)]
 
 
 class Door(Section):
-    """One listener. Without files of its own it uses the deployment's certificate."""
+    """One listener. Without files of its own it uses the deployment's certificate.
+
+    `client_ca_file`: whose client certificates may finish a handshake. `url`: how callers write this door, which is the audience
+    of tokens for it; by default its first name and port.
+    """
 
     listen: Listen
     certificate_file: File | None = None
     key_file: File | None = None
-    client_ca_file: Later = None
+    client_ca_file: File | None = None
+    url: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.:\[\]-]+$", max_length=255)] | None = None
     workers: Workers = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
 
@@ -153,6 +135,12 @@ class Doors(Section):
         if self.inference.listen == self.management.listen and self.inference.listen.port:
             raise PydanticCustomError("same_address", "inference and management listen on the same address")
         return self
+
+    def audience(self, door: Literal["inference", "management"]) -> str:
+        """What a token must name to be taken at this door."""
+        found = self.inference if door == "inference" else self.management
+        host, port = self.names[0] if self.names else "localhost", found.listen.port
+        return found.url or f"https://{host}" + (f":{port}" if port not in {0, HTTPS} else "")
 
 
 class Runtime(Section):
@@ -202,14 +190,28 @@ class ApiKeys(Section):
     warn: Seconds = 14 * 86400
 
 
+class Tokens(Section):
+    """Our own tokens: how long one lives that does not ask for less; 15 minutes at most."""
+
+    lifetime: Annotated[Seconds, Field(ge=1, le=900)] = 300
+
+
 class Identity(Section):
     """Who may ask. There is no anonymous mode."""
 
     environment: Literal["live", "test"] = "live"
     local_admin: StrictBool = True
     apikey: ApiKeys = ApiKeys()
-    issuers: Annotated[tuple[()], _only((), [])] = ()
+    tokens: Tokens = Tokens()
+    issuers: Annotated[tuple[Issuer, ...], Field(max_length=64)] = ()
     saml: Later = None
+
+    @model_validator(mode="after")
+    def _issuers_apart(self) -> Self:
+        ids, names = [each.id for each in self.issuers], [each.issuer for each in self.issuers]
+        if len(ids) != len(set(ids)) or len(names) != len(set(names)) or OWN in ids:
+            raise PydanticCustomError("issuer_twice", "two issuers share an id or a name, or one is called `sealward`")
+        return self
 
 
 class Limit(Section):
@@ -398,6 +400,7 @@ class Settings(Section):
         return schema
 
 
-__all__ = ["FILE", "Address", "Fault", "Model", "Modes", "Observe", "Settings", "SettingsError"]
+__all__ = ["FILE", "Address", "Fault", "Model", "Modes", "Observe", "Seconds", "Settings", "SettingsError"]
 FILE = "sealward.yaml"
+HTTPS = 443
 MAX_OBSERVE_DAYS = 90

@@ -25,7 +25,7 @@ async def authorize(worker: Worker, exchange: Exchange) -> None:
 
 
 async def admit(worker: Worker, exchange: Exchange) -> None:
-    """Refused: upstream_unavailable, and whatever the recorder says (limit_*, stale_epoch, journal_*, overloaded).
+    """Refused: upstream_unavailable, model_digest, and whatever the recorder says (limit_*, stale_epoch, journal_*, overloaded).
 
     When the recorder knows another epoch, whoever is behind fetches; then everything is decided anew and asked again, once.
     """
@@ -100,7 +100,7 @@ def _decide(worker: Worker, exchange: Exchange) -> None:
 
 async def _sidecar(worker: Worker, exchange: Exchange, but: Sidecar | None = None) -> Sidecar:
     row = exchange.known[0].snapshot.sections["models"][exchange.model_id or ""]
-    return await worker.sidecars.serving(exchange.model_id or "", row["sidecars"], but)
+    return await worker.sidecars.serving(exchange.model_id or "", row, but)
 
 
 async def _ask_for_pass(worker: Worker, exchange: Exchange, sidecar: Sidecar) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,20 @@ class Sidecars:
         for name in wanted - self._watches.keys():
             self._watches[name] = _Watch(name, Pool(self._local, self._ticker, self._limits), self._ticker)
 
-    async def serving(self, model_id: str, names: Iterable[str], but: Sidecar | None = None) -> Sidecar:
-        """One of the model row's own that says it serves it, other than the run `but`; Refused(upstream_unavailable)."""
-        for watch in [self._watches[name] for name in names if name in self._watches]:
+    async def serving(self, model_id: str, row: Mapping[str, Any], but: Sidecar | None = None) -> Sidecar:
+        """One of the model's own that presents the approved digest, other than the run `but`.
+
+        Refused: upstream_unavailable, or model_digest where only another digest stands behind the approved name.
+        """
+        reason = Reason.UPSTREAM_UNAVAILABLE
+        for watch in [self._watches[name] for name in row["sidecars"] if name in self._watches]:
             if watch.sidecar is None:
                 await watch.settled()
             if watch.sidecar is not None and watch.sidecar is not but and model_id in watch.models:
-                return watch.sidecar
-        raise Refused(Reason.UPSTREAM_UNAVAILABLE)
+                if watch.models[model_id] == row["digest"]:
+                    return watch.sidecar
+                reason = Reason.MODEL_DIGEST
+        raise Refused(reason)
 
     @property
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sealward.formats.event import SCHEMA
+from sealward.journal.chronicle import KINDS as CHRONICLED
 from sealward.journal.custody import OPS as CUSTODY
 
 
@@ -23,7 +24,8 @@ TYPES = frozenset(SCHEMA["properties"]["type"]["enum"])
 PROCESS = frozenset({"process.started", "process.stopped", "process.failed", "journal.gap"})
 RECORDERS_OWN = frozenset({
     "inference.admitted", "inference.completed", "inference.aborted", "journal.opened", "journal.recovered", "journal.full",
-    "journal.successor", "recovery.performed", "witness.added", "witness.lost", "witness.restored", "witness.dropped",
+    "journal.successor", "journal.pruned", *CHRONICLED, "recovery.performed", "witness.added",
+    "witness.lost", "witness.restored", "witness.dropped",
 })  # fmt: skip
 CONTROLS_OWN = frozenset({"change", "approval", "snapshot"})  # members that make an intent or an approval
 DOORS_AWAY_US = 60_000_000

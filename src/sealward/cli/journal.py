@@ -6,7 +6,6 @@ Whoever reads content is recorded first: one `journal.read` a call. `verify` and
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,17 @@ import click
 import orjson
 
 from sealward.cli.journal_append import append as append_lines
+from sealward.cli.journal_archive import archive
 from sealward.cli.journal_custody import erase, hold, release
 from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.journal_policy import policy
+from sealward.cli.journal_verify import verify
 from sealward.cli.output import Output, shared_options
-from sealward.errors import ConfigurationError, UsageError
-from sealward.formats.fault import FormatError
+from sealward.errors import UsageError
 from sealward.formats.ids import ULID
-from sealward.formats.note import Verifier
 from sealward.journal.durable import OsDisk
-from sealward.journal.init import MLDSA_VKEY, create
-from sealward.journal.policy import Policy
+from sealward.journal.init import create
 from sealward.journal.reader import Reader
-from sealward.journal.verify import Report, Trust, verify
 
 Directory = click.Path(path_type=Path, exists=True, file_okay=False)
 File = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -37,11 +34,8 @@ def journal() -> None:
     """Write, read, verify and export the journal."""
 
 
-for verb in (erase, hold, release):
+for verb in (verify, policy, erase, hold, release, archive):
     journal.add_command(verb)
-
-
-journal.add_command(policy)
 
 
 @journal.command("init")
@@ -123,85 +117,6 @@ def prove(directory: Path, index: int, home: Path, out: Output) -> int:
         out.words(f"entry {index} is not under the last checkpoint")
         return 1
     return 0
-
-
-@journal.command("verify")
-@click.argument("directory", metavar="[DIR]", type=Directory, required=False)
-@click.option("--vkey", help="The log's verifier key, or a file that holds it; overrides DIR/vkey.")
-@click.option(
-    "--witness", "witnesses", multiple=True, help="Verifier key of a witness, or a file with it; else those of the deployment."
-)
-@click.option("--threshold", type=click.IntRange(min=0), default=0, help="How many of them must have.")
-@click.option("--policy", type=File, help="A C2SP tlog-policy file, instead of the three above.")
-@click.option(
-    "--known-checkpoint", "known", multiple=True, type=File, help="A checkpoint seen before: finds rollbacks and forks."
-)
-@shared_options
-def verify_(
-    directory: Path | None,
-    vkey: str | None,
-    witnesses: tuple[str, ...],
-    threshold: int,
-    policy: Path | None,
-    known: tuple[Path, ...],
-    home: Path,
-    out: Output,
-) -> int:
-    """Check the public files: every entry, tile, signature, and what each entry closes."""
-    place = Place.of(directory, home)
-    if policy is not None and (vkey or witnesses or threshold):
-        raise UsageError("--policy names the log and its witnesses", remedy="leave out --vkey, --witness and --threshold")
-    asked = _Asked(
-        vkey or place.pinned, witnesses or place.witness_keys, threshold, policy, [path.read_bytes() for path in known]
-    )
-    try:
-        trust = asked.trust(place.directory)
-    except (FormatError, OSError, ConfigurationError) as error:
-        report = Report()
-        report.fault("vkey", str(error))
-    else:
-        report = verify(OsDisk(place.directory), trust)
-    _say_report(report, out)
-    return 0 if report.ok else 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the command line says about trust."""
-
-    vkey: str | None
-    witnesses: tuple[str, ...]
-    threshold: int
-    policy: Path | None
-    known: list[bytes]
-
-    def trust(self, directory: Path) -> Trust:
-        """FormatError, OSError, ConfigurationError where a key cannot be read."""
-        beside = directory / MLDSA_VKEY
-        mldsa = Verifier.parse(beside.read_text()) if beside.exists() else None
-        if self.policy is not None:
-            policy = Policy.parse(self.policy.read_text())
-            name = vkey_of(directory).name
-            log = next((log for log in policy.logs if log.name == name), policy.logs[0])
-            return Trust(log, mldsa, tuple(policy.witnesses.values()), policy.satisfied, self.known)
-        log = _key(self.vkey) if self.vkey else vkey_of(directory)
-        keys = [_key(text) for text in self.witnesses]
-        return Trust(log, mldsa, keys, lambda cosigned: len({key.name for key in cosigned}) >= self.threshold, self.known)
-
-
-def _key(text: str) -> Verifier:
-    return Verifier.parse(text if "+" in text else Path(text).read_text("ascii"))
-
-
-def _say_report(report: Report, out: Output) -> None:
-    said = report.as_json()
-    if out.as_json:
-        out.data(said)
-        return
-    for error in report.errors:
-        click.echo(f"{error['code']}: {error['detail']}")
-    verdict = "ok" if report.ok else "NOT OK"
-    click.echo(f"{verdict}: {report.origin}, {report.size} entries, root {report.root}, {report.witnesses} witnesses")
 
 
 def line_of(row: dict[str, Any]) -> str:

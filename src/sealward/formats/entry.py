@@ -169,13 +169,25 @@ class Closings:
 
     def __init__(self) -> None:
         self._closable: set[int] = set()
+        self._unseen: list[range] = []
+        self._closed_unseen: set[int] = set()
+
+    def skip(self, indices: range) -> None:
+        """Headers that nobody has: each may have been closable, once."""
+        if self._unseen and self._unseen[-1].stop == indices.start:
+            indices = range(self._unseen.pop().start, indices.stop)
+        self._unseen.append(indices)
 
     def take(self, index: int, header: Event) -> None:
         """FormatError("of") where an entry closes what is not an earlier, committed, itself not closing, open one."""
         if "of" in header:
-            if header["of"] not in self._closable:
-                raise FormatError("of", f"entry {index} closes {header['of']}")
-            self._closable.remove(header["of"])
+            of = header["of"]
+            if of in self._closable:
+                self._closable.remove(of)
+            elif of not in self._closed_unseen and any(of in indices for indices in self._unseen):
+                self._closed_unseen.add(of)
+            else:
+                raise FormatError("of", f"entry {index} closes {of}")
         elif "cm" in header:
             self._closable.add(index)
 

@@ -14,6 +14,7 @@ from sealward.events import Event, system_subject
 from sealward.formats.event import tidy_text, validate
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
+from sealward.formats.tiles import WIDTH
 from sealward.journal.chronicle import Hold
 from sealward.journal.key_copies import KEPT_US
 from sealward.journal.writer import Draft, Writer
@@ -36,6 +37,7 @@ class Custody:
         """
         acts: dict[object, Callable[[Message], Answer]]
         acts = {"erase": self._erase, "hold": self._hold, "release": self._release}
+        acts |= {"archivable": self._archivable, "archived": self._archived}
         op, members = asked.get("op"), {name for name in asked if name not in {"op", "n"}}
         if not isinstance(op, str) or op not in acts or not OPS[op][0] <= members <= OPS[op][0] | OPS[op][1]:
             raise FormatError("malformed", "not an act on a journal")
@@ -71,6 +73,27 @@ class Custody:
             held = ", ".join(map(str, self._writer.chronicle.held)) or "nothing"
             raise Refused(Reason.BODY_FIELD, f"{target} is not held; {held} is")
         return self._mark("journal.released", "release", target, asked)
+
+    def _archivable(self, asked: Message) -> Answer:
+        """`{}` → `{from, to}`: entries `from` to before `to` may be archived now. A hold ends it."""
+        del asked
+        first, end = self._writer.reader.archived(), self._writer.may_part()
+        end = min([end, *(hold.first // WIDTH * WIDTH for hold in self._writer.chronicle.held if hold.covers(first, end))])
+        return {"from": first, "to": max(first, end)}
+
+    def _archived(self, asked: Message) -> Answer:
+        """`{to, root, manifest, target, bytes}` → `{from, to, index}`: a verified copy is at `target`, so they leave."""
+        may, end = self._archivable({}), asked["to"]
+        if type(end) is not int or end % WIDTH or not may["from"] < end <= may["to"]:
+            raise Refused(Reason.POLICY_DENIED, f"entries {may['from']} to {may['to'] - 1} may be archived, not to before {end}")
+        reader = self._writer.reader
+        if asked["root"] != f"sha256:{reader.root(end, reader.checkpoint()[0]).hex()}":
+            raise Refused(Reason.POLICY_DENIED, "the copy is not of these entries")
+        archive = {"from_seq": may["from"], "to_seq": end - 1, "root": asked["root"], "manifest": asked["manifest"]}
+        archive |= {"target": tidy_text(str(asked["target"]))[:MAX_TARGET], "bytes": asked["bytes"]}
+        index = self._write(self._event("journal.archived", self._by, archive=archive))
+        self._writer.part(end)
+        return {"from": may["from"], "to": end, "index": index}
 
     def _mark(self, kind: str, action: str, target: Hold, asked: Message) -> Answer:
         change = {"target": str(target), "action": action, "reason": _words(asked["because"])}
@@ -120,9 +143,11 @@ OPS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {  # members: needed,
     "erase": (frozenset({"subject"}), frozenset({"user", "reason", "case"})),
     "hold": (frozenset({"because"}), frozenset({"from", "to"})),
     "release": (frozenset({"because"}), frozenset({"from", "to"})),
+    "archivable": (frozenset(), frozenset()),
+    "archived": (frozenset({"to", "root", "manifest", "target", "bytes"}), frozenset()),
 }
 OWNER = {"id": "owner", "kind": "human", "authn": "local"}
 RECORDER = system_subject("recorder")  # what tells an erased entry from a lost one must not itself be erased with a person
 OURS = frozenset({"recorder", "control", "supervisor", "signer", "sidecar", "door", "admin", "monitor", "init", "anonymous"})
 MOST_KIDS = 64
-MAX_NAME, MAX_REASON, MAX_INDEX = 256, 1024, 1 << 53
+MAX_NAME, MAX_REASON, MAX_TARGET, MAX_INDEX = 256, 1024, 512, 1 << 53

@@ -23,6 +23,7 @@ from sealward.formats.note import Checkpoint, Verifier, open_checkpoint
 from sealward.formats.proof import Proof
 from sealward.formats.subject_key import SubjectKey
 from sealward.formats.tiles import WIDTH, TileTree, read_tile, unbundle
+from sealward.journal.archived import archived
 from sealward.journal.durable import Disk
 from sealward.journal.log import CHECKPOINT, SEGMENTS, WITNESSED
 from sealward.journal.segments import batches, needed
@@ -86,16 +87,17 @@ class Reader:
         return tuple(consistency_proof(old, published.size, self._mth(published))) if 0 < old < published.size else ()
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(index, entry) of every durable entry from `start` on, also those younger than the checkpoint."""
+        """(index, entry) of every durable entry from `start` on that is not archived, also those younger than the checkpoint."""
         index = start
         while True:
             segments = self._segments()  # before the checkpoint: what is dropped later, bundles hold by then
+            index = max(index, self.archived())
             try:
                 for found, entry in self._entries(index, segments):
                     yield found, entry
                     index = found + 1
             except FileNotFoundError as error:
-                if segments == self._segments():
+                if segments == self._segments() and index >= self.archived():
                     raise IntegrityError("journal_damaged", f"a file from entry {index} on is missing: {error}") from None
             else:
                 return
@@ -108,8 +110,8 @@ class Reader:
     def at(self, indices: Sequence[int]) -> Iterator[Row]:
         """The rows at these indices, which ascend; a bundle is read once. What is not there is left out."""
         size = self._published()
-        split = bisect_left(indices, size)
-        for n, some in groupby(indices[:split], lambda index: index // WIDTH):
+        first, split = bisect_left(indices, self.archived()), bisect_left(indices, size)
+        for n, some in groupby(indices[first:split], lambda index: index // WIDTH):
             entries = self._bundle(n, size)
             yield from (self.row(index, entries[index % WIDTH]) for index in some)
         young = set(indices[split:])
@@ -120,25 +122,41 @@ class Reader:
             if not young:
                 return
 
+    def key(self, kid: str) -> SubjectKey | None:
+        """What opens the entries that name it; None where it was erased, or nothing is opened here. Refused(key_unavailable)."""
+        return self._keys.key(kid) if self._keys else None
+
     def erased(self, kids: Collection[str]) -> set[str]:
         """Those of them whose keys are gone."""
-        return {kid for kid in kids if self._keys is not None and self._keys.key(kid) is None}
+        return {kid for kid in kids if self.key(kid) is None}
 
     def row(self, index: int, entry: bytes) -> Row:
         """One entry, opened where its key still exists."""
         try:
             header, _ = header_of(entry)
-            found = self._keys.key(header["kid"]) if self._keys else None
+            found = self.key(header["kid"])
             event = unseal(entry, origin=self.log.name, index=index, key=found.key) if found else None
         except FormatError as error:
             raise IntegrityError("journal_damaged", f"entry {index}: {error}") from error
         return Row(index, entry, header, event)
 
+    def archived(self) -> int:
+        """Entries before this index have been archived (archived.py)."""
+        try:
+            return archived(self._disk.read, self.log.name)
+        except FormatError as error:
+            raise IntegrityError("journal_damaged", error.detail) from error
+
     def entry(self, index: int) -> bytes:
-        """One durable entry; KeyError where there is none."""
+        """One durable entry; KeyError where there is none, or it is archived."""
         size = self._published()
         if 0 <= index < size:
-            return self._bundle(index // WIDTH, size)[index % WIDTH]
+            try:
+                return self._bundle(index // WIDTH, size)[index % WIDTH]
+            except FileNotFoundError:
+                if index < self.archived():
+                    raise KeyError(index) from None
+                raise
         found = next(self.entries(index), None)
         if found is None or found[0] != index:
             raise KeyError(index)
@@ -165,12 +183,13 @@ class Reader:
     def since(self, request: str) -> int:
         """An index before every entry about a request, by its ULID: bundles begin in order of time, give or take an hour."""
         moment, size = hour(rfc3339(ulid_time_ms(request) * 1000)), self._published()
-        low, high = 0, size // WIDTH
+        first = low = self.archived() // WIDTH
+        high = size // WIDTH
         while low < high:
             middle = (low + high) // 2
             header, _ = header_of(self._bundle(middle, size)[0])
             low, high = (middle + 1, high) if header["time"] < moment else (low, middle)
-        return max(low - 1, 0) * WIDTH
+        return max(low - 1, first) * WIDTH
 
     def receipt(self, row: Row) -> str | None:
         """The receipt of a row from `find` (contracts.md section 3); None until a checkpoint covers it."""

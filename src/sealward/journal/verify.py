@@ -2,6 +2,9 @@
 
 The whole tree is built again from the *entries* and compared, file by file, with what is published: a tile is never
 believed. `of` is followed without keys (contracts.md section 3). A known checkpoint finds rollbacks and forks.
+
+Of entries that were archived (archived.py) only the hashes are here: they are held against the root, and counted as not seen,
+unless the archive is given too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from sealward.formats.fault import FormatError
 from sealward.formats.merkle import HASH, leaf_hash
 from sealward.formats.note import MLDSA44, Checkpoint, Verifier, open_checkpoint, open_cosigned, open_note
 from sealward.formats.tiles import WIDTH, Edge, bundle, tile_path, unbundle
+from sealward.journal.archived import archived
 
 
 class Files(Protocol):
@@ -52,13 +56,15 @@ class Trust:
 class Report:
     """The last line of `journal verify --json`.
 
-    Codes: checkpoint, witnesses, known_checkpoint, rollback, fork, bundle, entry, of, root, tile.
+    Codes: checkpoint, witnesses, known_checkpoint, rollback, fork, archived, bundle, entry, of, root, tile.
     """
 
     origin: str = ""
     size: int = 0
     root: str = ""
     witnesses: int = 0
+    archived: int = 0  # entries before this one may be elsewhere
+    unseen: int = 0  # of these only the hash is known
     errors: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -74,11 +80,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         found = {"ok": self.ok, "origin": self.origin, "size": self.size, "root": self.root}
+        found |= {"unseen": self.unseen} if self.unseen else {}
         return found | {"witnesses": self.witnesses, "errors": self.errors}
 
 
-def verify(files: Files, trust: Trust) -> Report:
-    """Everything that can be said about the public files."""
+def verify(files: Files, trust: Trust, archive: Files | None = None) -> Report:
+    """Everything that can be said about the public files, with an `archive` of entries that left them."""
     report = Report(origin=trust.log.name)
     try:
         note = files.read("checkpoint")
@@ -92,7 +99,11 @@ def verify(files: Files, trust: Trust) -> Report:
     report.witnesses = len({key.name for key in cosigned})
     if not trust.quorum(set(cosigned)):
         report.fault("witnesses", f"{report.witnesses} of {len(trust.witnesses)} witnesses cosigned: not enough")
-    _Walk(files, checkpoint, report).run(_marks(trust, checkpoint, report))
+    try:
+        report.archived = min(archived(files.read, trust.log.name), checkpoint.size // WIDTH * WIDTH)
+    except FormatError as error:
+        report.fault("archived", error.detail)
+    _Walk(files, archive, checkpoint, report).run(_marks(trust, checkpoint, report))
     return report
 
 
@@ -122,14 +133,18 @@ def _marks(trust: Trust, checkpoint: Checkpoint, report: Report) -> dict[int, se
 class _Walk:
     """One pass over the entries."""
 
-    def __init__(self, files: Files, checkpoint: Checkpoint, report: Report) -> None:
-        self._files, self._checkpoint, self._report = files, checkpoint, report
+    def __init__(self, files: Files, archive: Files | None, checkpoint: Checkpoint, report: Report) -> None:
+        self._files, self._archive, self._checkpoint, self._report = files, archive, checkpoint, report
         self._edge, self._closings = Edge(), Closings()
         self._differing: list[str] = []  # hash tiles that are not those of the entries: one of the two was changed
 
     def run(self, marks: dict[int, set[bytes]]) -> None:
         size = self._checkpoint.size
         for start in range(0, size, WIDTH):
+            if start < self._report.archived and not self._is_here(start):
+                if not self._skip(start, marks):
+                    return
+                continue
             entries = self._entries(start, min(WIDTH, size - start))
             if entries is None:
                 return
@@ -148,9 +163,33 @@ class _Walk:
             for detail in self._differing:
                 self._report.fault("tile", detail)
 
+    def _is_here(self, start: int) -> bool:
+        """Whether an archived bundle is: it may be about to go, or in an archive that was given."""
+        name = tile_path("entries", start // WIDTH)
+        return self._read(name) is not None or (self._archive is not None and _read(self._archive, name) is not None)
+
+    def _skip(self, start: int, marks: dict[int, set[bytes]]) -> bool:
+        """An archived bundle that is not here: its hashes in place of its entries. False where they are not here either."""
+        name = tile_path(0, start // WIDTH)
+        tile = self._read(name) or b""
+        if len(tile) != WIDTH * HASH:
+            self._report.fault("archived", f"{name}, the hashes of archived entries from {start} on, is missing or short")
+            return False
+        for index in range(start, start + WIDTH):
+            if index in marks:
+                self._check_mark(index, marks)
+            at = (index - start) * HASH
+            self._edge.append(b"", tile[at : at + HASH])
+        self._closings.skip(range(start, start + WIDTH))
+        self._report.unseen += WIDTH
+        self._compare()
+        return True
+
     def _entries(self, start: int, count: int) -> list[bytes] | None:
         name = tile_path("entries", start // WIDTH, count)
         try:
+            if start < self._report.archived and self._archive is not None and self._read(name) is None:
+                return unbundle(self._archive.read(name), count)
             try:
                 return unbundle(self._files.read(name), count)
             except FileNotFoundError:  # a partial one gives way to the full one
@@ -187,10 +226,7 @@ class _Walk:
         return [int(width) for width in self._files.names(f"{full}.p") if width.isdecimal() and int(width) < than]
 
     def _read(self, name: str) -> bytes | None:
-        try:
-            return self._files.read(name)
-        except OSError:
-            return None
+        return _read(self._files, name)
 
     def _check_header(self, index: int, entry: bytes) -> None:
         if entry[:1] != b"\x01":  # of another version or program: opaque
@@ -203,6 +239,13 @@ class _Walk:
     def _check_mark(self, size: int, marks: dict[int, set[bytes]]) -> None:
         if size in marks and marks[size] != {self._edge.root()}:
             self._report.fault("fork", f"not an extension of the known checkpoint of size {size}")
+
+
+def _read(files: Files, name: str) -> bytes | None:
+    try:
+        return files.read(name)
+    except OSError:
+        return None
 
 
 def _difference(full: str, data: bytes, published: bytes | None) -> str:

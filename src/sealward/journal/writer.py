@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 
 from sealward.clock import Clock
@@ -20,6 +21,9 @@ from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
 from sealward.formats.note import Checkpoint
 from sealward.formats.passes import NO_CM, pass_text, promises
+from sealward.formats.tiles import WIDTH
+from sealward.journal.archived import NAME as ARCHIVED
+from sealward.journal.archived import archived_text, bundles
 from sealward.journal.chronicle import Chronicle
 from sealward.journal.durable import Disk
 from sealward.journal.folds import Copy, Fold, kinds_of, open_copy, seal_copy
@@ -84,6 +88,7 @@ class Writer:
         self.on_erased: list[Callable[[Collection[str]], None]] = []
         """Whatever else was computed from opened events drops what came from these kids, before it returns."""
         self._copy_lock = threading.Lock()
+        self._leaving: Iterator[str] = iter(())  # bundles that were archived
         self._copied_at, self._keeps_copy = 0, True
         self._copied_when = self._published_when = clock.boot()
         self._full_said = False
@@ -135,6 +140,7 @@ class Writer:
         if self._published_when - self._copied_when >= COPY_EVERY:
             self._write_copy()
         self._keep_key_copies()
+        self._disk.remove(islice(self._leaving, REMOVED_AT_ONCE))
 
     def said(self) -> tuple[Checkpoint, bytes] | None:
         """The last checkpoint and its note. Any thread."""
@@ -160,6 +166,7 @@ class Writer:
             self._log.publish()
             self._write_copy()
             self._keep_key_copies()
+            self._disk.remove(self._leaving)
         finally:
             self._close_files()
 
@@ -236,6 +243,23 @@ class Writer:
             self._key_copies.erase(kids, lambda: self._keys.erase(kids))
         except OSError as error:
             raise self._log.fail(error) from error
+
+    def may_part(self) -> int:
+        """Before which entry everything could be archived: published, of no open request, and not needed at a start."""
+        self._write_copy()
+        return min(self.published, self._copied_at, *(found.index for found in self.open_requests.values())) // WIDTH * WIDTH
+
+    def part(self, end: int) -> None:
+        """Entries before `end` are archived: DIR/archived says so, then `publish` removes them, some at a time. IntegrityError.
+
+        `journal.archived` is durable before. The copy of the state is kept apart: what it was computed from is gone.
+        """
+        files = [(name, self._disk.read(COPY)) for name in [BASE] if COPY.rpartition("/")[2] in self._disk.names("private")]
+        try:
+            self._disk.replace([*files, (ARCHIVED, archived_text(end, self.origin))])
+        except OSError as error:
+            raise self._log.fail(error) from error
+        self._leaving = bundles(0, end)
 
     def status(self) -> dict[str, int]:
         """`checkpoint_age_ms`: since everything durable was last under a checkpoint."""
@@ -333,6 +357,9 @@ class Writer:
             if row.event is not None:
                 self._requests.replay(row.index, row.event)
         self._copied_at = copy.at
+        if self._reader.archived() < self.chronicle.archived <= self.published:
+            self.part(self.chronicle.archived)
+        self._leaving = bundles(0, self._reader.archived())
         if any(self._keys.on_disk(kid) for kid in self.chronicle.erased):
             self.drop_keys(self.chronicle.erased)
 
@@ -353,11 +380,16 @@ class Writer:
 
     def _read_copy(self) -> Copy:
         """The last copy if it fits these folds; else one of the beginning."""
-        try:
-            copy = open_copy(self._disk.read(COPY), self._purpose_key, self.origin)
-        except (FileNotFoundError, ValueError):
-            return Copy()
-        return copy if not self._folds or copy.kinds == kinds_of(self._folds) else Copy()
+        known = Copy()
+        for name in (COPY, BASE):
+            try:
+                copy = open_copy(self._disk.read(name), self._purpose_key, self.origin)
+            except (FileNotFoundError, ValueError):
+                continue
+            if not self._folds or copy.kinds == kinds_of(self._folds):
+                return copy
+            known = Copy(chronicle=copy.chronicle)
+        return known
 
     def _write_copy(self) -> None:
         """Not one without folds over one that has them: that would cost the next recorder a replay."""
@@ -387,7 +419,8 @@ class Writer:
         self._log.close()
 
 
-COPY = "private/folds"
+COPY, BASE = "private/folds", "private/folds.base"
+REMOVED_AT_ONCE = 1_000
 COPY_EVERY = 30.0
 PASS_SECONDS = 30
 BATCH = 256

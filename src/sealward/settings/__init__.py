@@ -258,7 +258,7 @@ class WitnessPolicy(Section):
 
 
 class Journal(Section):
-    """`origin` is the log's name for ever: its key and every entry carry it.
+    """`origin` is the log's name for ever: its key and every entry carry it. `retention`: what is older may be archived.
 
     `witness_freshness`: while no quorum has cosigned for so long nothing is admitted (`journal_stalled`); off by default.
     """
@@ -267,7 +267,7 @@ class Journal(Section):
     witnesses: Annotated[tuple[Witness, ...], Field(max_length=32)] = ()
     policy: WitnessPolicy = WitnessPolicy()
     witness_freshness: Annotated[Seconds, Field(ge=5)] | None = None
-    retention: Later = None
+    retention: Annotated[Seconds, Field(ge=86400)] | None = None
 
     @model_validator(mode="after")
     def _fits_its_witnesses(self) -> Self:

@@ -24,6 +24,7 @@ from living import Living
 from sealward.host.deployment import Deployment
 from sealward.journal.client import read_rows
 from siege_runtime import CountingRuntime
+from siege_slow import Slow
 from siege_wire import Answer, Line, Request, client_tls, read_answer
 
 Event = dict[str, Any]
@@ -68,6 +69,7 @@ class Siege(Living):
                 self.admin("POST", "grants", {"to": f"subject:{name}", "model": model})
             self.keys[name] = self.new_key(name)
         self.well()
+        self.slow = Slow(self)
 
     # -- the owner's hands --
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from typing import TYPE_CHECKING, cast
 
@@ -161,13 +162,13 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc
+        undecipherable = isinstance(exc, ssl.SSLError)  # after a sound handshake: whoever sends that is no client
         self._lost, self.deadline = True, NEVER
         self._worker.forget(self)
         if self._exchange is not None:
             self._exchange.interrupt(Refused(Reason.CLIENT_GONE))
-        elif self._fed and not self._complete and self._thrown_away < 0:
-            self._begin(Refused(Reason.CLIENT_GONE))
+        elif self._thrown_away < 0 and (undecipherable or (self._fed and not self._complete)):
+            self._begin(Refused(Reason.HTTP_MALFORMED if undecipherable else Reason.CLIENT_GONE))
 
     def pause_writing(self) -> None:
         self.paused = True

@@ -49,16 +49,19 @@ class MockRuntime(http.server.BaseHTTPRequestHandler):
 
 
 class Living:
-    """`sealward init` and `up` in `home` (in an open folder), as a person types them. `owner`: whose `sealward.yaml` is."""
+    """`sealward init` and `up` in `home` (in an open folder), as a person types them. `owner`: whose `sealward.yaml` is.
 
-    def __init__(self, home: Path, owner: int = -1) -> None:
+    `edit` may change the text of `sealward.yaml` before the first `up`.
+    """
+
+    def __init__(self, home: Path, owner: int = -1, edit: Callable[[str], str] = str) -> None:
         self.home = home
         self.runtime = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MockRuntime)
         threading.Thread(target=self.runtime.serve_forever, daemon=True).start()
         self.sealward("init", str(home), "--runtime", f"{MODEL}=http://127.0.0.1:{self.runtime.server_port}")
         file = home / "sealward.yaml"
         text = file.read_text().replace("127.0.0.1:8443", "127.0.0.1:0").replace("127.0.0.1:9443", "127.0.0.1:0")
-        file.write_text(text)
+        file.write_text(edit(text))
         if owner >= 0:
             os.chown(file, owner, owner)
         self.sealward("init", str(home))

@@ -6,6 +6,7 @@ Only what the log's own key signed is believed of an answer: a witness can be si
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - loaded lazily by the first look-up of a name, when its file may not be readable any more
 import http.client
 import socket
 import ssl

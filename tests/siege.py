@@ -56,6 +56,7 @@ class Siege(Living):
         self.keys: dict[str, str] = {}
         self._numbers, self._read_to, self._log_at = count(1), 0, 0
         self._markers: dict[str, Any] = {}
+        self.slow = Slow(self)
         self.rude = False  # a test says things that no process of ours would: the recorder may say that it refused a message
 
     def begin(self) -> None:
@@ -69,7 +70,6 @@ class Siege(Living):
                 self.admin("POST", "grants", {"to": f"subject:{name}", "model": model})
             self.keys[name] = self.new_key(name)
         self.well()
-        self.slow = Slow(self)
 
     # -- the owner's hands --
 
@@ -288,6 +288,7 @@ class Siege(Living):
     def close(self) -> None:
         for marker in self._markers.values():
             marker.close()
+        self.slow.over = True
         self.model.release.set()
         self.supervisor.terminate()
         self.supervisor.wait(60)

@@ -25,15 +25,17 @@ class Outcome:
 
 
 class Slow:
-    """`end(name)` waits for the end of one."""
+    """`end(name)` waits for the end of one; `over`: they give up."""
 
     def __init__(self, siege: Siege) -> None:
-        self._siege = siege
+        self._siege, self.over = siege, False
         self._outcomes = {play.__name__: Outcome() for play in PLAYS}
         self._threads = {
             play.__name__: threading.Thread(target=self._run, args=(play, self._outcomes[play.__name__]), daemon=True)
             for play in PLAYS
         }
+
+    def begin(self) -> None:
         for thread in self._threads.values():
             thread.start()
 
@@ -101,6 +103,8 @@ def _secured(siege: Siege, outcome: Outcome, first: bytes, again: bytes) -> None
             try:
                 head = line.sock.recv(1 << 16)
             except TimeoutError:
+                if siege.slow.over:
+                    return
                 line.send(again)
                 continue
             except ConnectionError:

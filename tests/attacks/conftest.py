@@ -19,7 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def fortress() -> Iterator[Siege]:
     """Shared by all tests of a run that leave it as it was."""
-    yield from _standing()
+    for siege in _standing():
+        siege.slow.begin()
+        yield siege
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from sealward.formats.merkle import EMPTY_ROOT, leaf_hash
 from sealward.formats.note import Checkpoint, LogSigner, open_checkpoint
 from sealward.formats.tiles import Edge
 from sealward.journal.durable import Disk
+from sealward.journal.predecessor import SUCCESSOR
 from sealward.journal.segments import batches, frame, needed
 
 
@@ -37,6 +38,7 @@ class Log:
         self.failed: str | None = None
         try:
             disk.lock()
+            _refuse_if_succeeded(disk)
             self._published, self._note = self._last_checkpoint()
             self._starts, last, self.dropped_bytes = self._recover()
             self._rewrite(last)
@@ -250,6 +252,14 @@ class Log:
 
 def _segment_name(start: int) -> str:
     return f"{SEGMENTS}/{start:020d}.seg"
+
+
+def _refuse_if_succeeded(disk: Disk) -> None:
+    try:
+        heir = disk.read(SUCCESSOR).decode("utf-8", "replace").partition("+")[0]
+    except FileNotFoundError:
+        return
+    raise IntegrityError("journal_damaged", f"this log has ended; {heir} goes on", remedy="read it; write to its successor")
 
 
 def _damaged(detail: str) -> IntegrityError:

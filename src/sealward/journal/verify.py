@@ -21,6 +21,7 @@ from sealward.formats.merkle import HASH, leaf_hash
 from sealward.formats.note import MLDSA44, Checkpoint, Verifier, open_checkpoint, open_cosigned, open_note
 from sealward.formats.tiles import WIDTH, Edge, bundle, tile_path, unbundle
 from sealward.journal.archived import archived
+from sealward.journal.predecessor import Predecessor, predecessor
 
 
 class Files(Protocol):
@@ -56,7 +57,7 @@ class Trust:
 class Report:
     """The last line of `journal verify --json`.
 
-    Codes: checkpoint, witnesses, known_checkpoint, rollback, fork, archived, bundle, entry, of, root, tile.
+    Codes: checkpoint, witnesses, known_checkpoint, rollback, fork, successor, archived, bundle, entry, of, root, tile.
     """
 
     origin: str = ""
@@ -65,6 +66,7 @@ class Report:
     witnesses: int = 0
     archived: int = 0  # entries before this one may be elsewhere
     unseen: int = 0  # of these only the hash is known
+    predecessor: dict[str, Any] | None = None  # origin and size that it commits to
     errors: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -81,6 +83,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         found = {"ok": self.ok, "origin": self.origin, "size": self.size, "root": self.root}
         found |= {"unseen": self.unseen} if self.unseen else {}
+        found |= {"predecessor": self.predecessor} if self.predecessor else {}
         return found | {"witnesses": self.witnesses, "errors": self.errors}
 
 
@@ -103,8 +106,42 @@ def verify(files: Files, trust: Trust, archive: Files | None = None) -> Report:
         report.archived = min(archived(files.read, trust.log.name), checkpoint.size // WIDTH * WIDTH)
     except FormatError as error:
         report.fault("archived", error.detail)
+    _check_predecessor(files, archive, trust, report)
     _Walk(files, archive, checkpoint, report).run(_marks(trust, checkpoint, report))
     return report
+
+
+def _check_predecessor(files: Files, archive: Files | None, trust: Trust, report: Report) -> None:
+    """A successor must not commit to less than what is known of the log before it."""
+    notes = [data for data in trust.known if not _is_of(data, trust.log)]
+
+    def read(name: str) -> bytes:
+        try:
+            return files.read(name)
+        except FileNotFoundError:
+            if archive is None:
+                raise
+            return archive.read(name)
+
+    try:
+        before = predecessor(read, trust.log, report.size)
+        report.predecessor = {"origin": before.log.name, "size": before.checkpoint.size} if before else None
+        for note in notes:
+            if before is None:
+                raise FormatError("known_checkpoint", "is of another log, and this one names no predecessor")  # noqa: TRY301
+            known = Predecessor.of(before.log, note).checkpoint
+            if known.size > before.checkpoint.size:
+                detail = f"it commits to {before.checkpoint.size} entries of {known.origin}, a known checkpoint has {known.size}"
+                report.fault("successor", detail)
+            elif known.size == before.checkpoint.size and known.root != before.checkpoint.root:
+                report.fault("successor", f"it commits to other {known.size} entries of {known.origin} than a known checkpoint")
+    except FormatError as error:
+        code = "successor" if error.reason == "successor" else "known_checkpoint"
+        report.fault(code, error.detail)
+
+
+def _is_of(note: bytes, log: Verifier) -> bool:
+    return note.partition(b"\n")[0] == log.name.encode()
 
 
 def _check_mldsa(note: bytes, log: Verifier, mldsa: Verifier) -> None:
@@ -117,7 +154,7 @@ def _check_mldsa(note: bytes, log: Verifier, mldsa: Verifier) -> None:
 def _marks(trust: Trust, checkpoint: Checkpoint, report: Report) -> dict[int, set[bytes]]:
     """Roots that the tree must have had at earlier sizes."""
     marks: dict[int, set[bytes]] = {}
-    for data in trust.known:
+    for data in filter(lambda note: _is_of(note, trust.log), trust.known):
         try:
             known, _ = open_checkpoint(data, trust.log)
         except FormatError as error:

@@ -26,15 +26,15 @@ from sealward.journal.archived import NAME as ARCHIVED
 from sealward.journal.archived import archived_text, bundles
 from sealward.journal.chronicle import Chronicle
 from sealward.journal.durable import Disk
-from sealward.journal.folds import Copy, Fold, kinds_of, open_copy, seal_copy
-from sealward.journal.key_copies import KeyCopies
+from sealward.journal.folds import Copy, Fold, kinds_of
+from sealward.journal.key_stores import KeyStore, KeyStores
 from sealward.journal.keys import STORE, LogKeys, SubjectKeys
 from sealward.journal.log import Log
 from sealward.journal.quota import Kind, Quota
 from sealward.journal.reader import Reader
 from sealward.journal.requests import ENDING, OpenRequest, Requests
 from sealward.journal.rows import REMEDY as ROWS_REMEDY
-from sealward.keyring.secret import Secret
+from sealward.journal.state_copy import StateCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,21 @@ class Writer:
     """Made by `open`. After an IntegrityError everything is refused until `resume` succeeds."""
 
     def __init__(
-        self, disk: Disk, log: Log, keys: LogKeys, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold]
+        self,
+        disk: Disk,
+        log: Log,
+        keys: LogKeys,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        folds: Sequence[Fold],
+        elders: Sequence[KeyStore],
     ) -> None:
         self._disk, self._log, self._clock, self._random, self._folds = disk, log, clock, random, folds
-        self._purpose_key, self._signer = keys.events, keys.signer
+        self._signer = keys.signer
         if log.size and STORE.rpartition("/")[2] not in disk.names("private"):
             raise IntegrityError("key_store", f"{STORE} is gone: it would look as if all were erased", remedy=ROWS_REMEDY)
         self._keys = SubjectKeys(disk, keys.events, random)
-        self._key_copies = KeyCopies(disk, [STORE], clock.now)
+        self._key_stores = KeyStores(KeyStore(disk, self._keys, clock), elders)
         self._quota = Quota(disk.free, clock.boot)
         self._reader = Reader(disk, keys.signer.verifier, self._keys)
         self._requests = Requests(folds)
@@ -87,17 +94,23 @@ class Writer:
         """A copy of the state is taken under it: hold it from a decision that a fold already knows of to its commit."""
         self.on_erased: list[Callable[[Collection[str]], None]] = []
         """Whatever else was computed from opened events drops what came from these kids, before it returns."""
-        self._copy_lock = threading.Lock()
+        self._copy = StateCopy(disk, log.origin, keys.events, random)
         self._leaving: Iterator[str] = iter(())  # bundles that were archived
-        self._copied_at, self._keeps_copy = 0, True
         self._copied_when = self._published_when = clock.boot()
         self._full_said = False
 
     @classmethod
     def open(
-        cls, disk: Disk, keys: LogKeys, *, clock: Clock, random: Callable[[int], bytes], folds: Sequence[Fold] = ()
+        cls,
+        disk: Disk,
+        keys: LogKeys,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        folds: Sequence[Fold] = (),
+        elders: Sequence[KeyStore] = (),
     ) -> Writer:
-        """The journal, recovered; `folds` are brought up to date. `random(n)`: n random bytes.
+        """The journal, recovered; `folds` are brought up to date. `random(n)`: n random bytes; `elders`: logs before this one.
 
         Writes `journal.recovered` where a torn batch was dropped, and closes the requests of the last run (`recovery`).
         IntegrityError: locked, journal_damaged, journal_full, journal_io, key_store.
@@ -106,7 +119,7 @@ class Writer:
         with contextlib.ExitStack() as undo:
             undo.callback(log.close)
             try:
-                writer = cls(disk, log, keys, clock, random, folds)
+                writer = cls(disk, log, keys, clock, random, folds, elders)
                 writer._replay()
                 writer._tell_recovery()
             except OSError as error:
@@ -127,7 +140,7 @@ class Writer:
         batch = _Batch(self._log.size)
         self._requests.begin()
         refused = [self._take(draft, batch) for draft in drafts]
-        acks = iter(self._write(batch) if batch.sealed else [])
+        acks = iter(self._append(batch) if batch.sealed else [])
         return [answer or next(acks) for answer in refused]
 
     def publish(self) -> None:
@@ -139,7 +152,7 @@ class Writer:
         self._published_when = self._clock.boot()
         if self._published_when - self._copied_when >= COPY_EVERY:
             self._write_copy()
-        self._keep_key_copies()
+        self._write(self._key_stores.keep)
         self._disk.remove(islice(self._leaving, REMOVED_AT_ONCE))
 
     def said(self) -> tuple[Checkpoint, bytes] | None:
@@ -165,7 +178,7 @@ class Writer:
         try:
             self._log.publish()
             self._write_copy()
-            self._keep_key_copies()
+            self._write(self._key_stores.keep)
             self._disk.remove(self._leaving)
         finally:
             self._close_files()
@@ -178,7 +191,7 @@ class Writer:
         """The end of a lease: nothing is sealed or opened any more (`key_unavailable`)."""
         self._keys.forget()
         with self.lock:
-            self._purpose_key, self._keeps_copy = Secret(b""), False
+            self._copy.forget()
 
     @property
     def failed(self) -> str | None:
@@ -226,7 +239,7 @@ class Writer:
 
     def kids_of(self, service: str, user: str | None = None) -> list[str]:
         """The names of the keys of a subject, or of the `user` that a service named."""
-        return self._keys.kids_of(service, user)
+        return self._key_stores.kids_of(service, user)
 
     def drop_keys(self, kids: Collection[str]) -> None:
         """No entry opens under them any more: not here, not in what was derived, not after a start. IntegrityError.
@@ -234,31 +247,24 @@ class Writer:
         `journal.erased`, which names them, is durable before: a start brings to its end what a crash leaves half done.
         """
         with self.lock:
-            for subject in self._keys.drop(kids):
+            for subject in self._key_stores.drop(kids):
                 self._requests.erased(subject)
         for drop in self.on_erased:
             drop(kids)
         self._write_copy()  # while the rows can still tell the next start whose these were
-        try:
-            self._key_copies.erase(kids, lambda: self._keys.erase(kids))
-        except OSError as error:
-            raise self._log.fail(error) from error
+        self._write(lambda: self._key_stores.erase(kids))
 
     def may_part(self) -> int:
         """Before which entry everything could be archived: published, of no open request, and not needed at a start."""
         self._write_copy()
-        return min(self.published, self._copied_at, *(found.index for found in self.open_requests.values())) // WIDTH * WIDTH
+        return min(self.published, self._copy.at, *(found.index for found in self.open_requests.values())) // WIDTH * WIDTH
 
     def part(self, end: int) -> None:
         """Entries before `end` are archived: DIR/archived says so, then `publish` removes them, some at a time. IntegrityError.
 
         `journal.archived` is durable before. The copy of the state is kept apart: what it was computed from is gone.
         """
-        files = [(name, self._disk.read(COPY)) for name in [BASE] if COPY.rpartition("/")[2] in self._disk.names("private")]
-        try:
-            self._disk.replace([*files, (ARCHIVED, archived_text(end, self.origin))])
-        except OSError as error:
-            raise self._log.fail(error) from error
+        self._write(lambda: self._disk.replace([*self._copy.apart(), (ARCHIVED, archived_text(end, self.origin))]))
         self._leaving = bundles(0, end)
 
     def status(self) -> dict[str, int]:
@@ -293,7 +299,7 @@ class Writer:
         exp = self._clock.now() // 1_000_000 + PASS_SECONDS
         return seal(event, origin=self._log.origin, index=index, kid=key.kid, key=key.key, random=self._random, exp=exp)
 
-    def _write(self, batch: _Batch) -> list[Ack]:
+    def _append(self, batch: _Batch) -> list[Ack]:
         try:
             self._keys.make_durable()
             leaves = self._log.append([made.entry for made in batch.sealed])
@@ -347,20 +353,18 @@ class Writer:
 
     def _replay(self) -> None:
         """The open requests and the folds, from their copy and what came after it."""
-        copy = self._read_copy()
+        copy = self._copy.read(kinds_of(self._folds))
         if copy.at > self._log.size:
             raise IntegrityError("journal_damaged", f"{self._log.size} entries, {copy.at} were known")
-        self._keeps_copy = bool(self._folds) or not copy.kinds
         self._keys.drop(copy.chronicle.get("erased", ()))
         self._requests.load(copy, lambda index: self._reader.row(index, self._reader.entry(index)).event)
         for row in self._reader.rows(copy.at):
             if row.event is not None:
                 self._requests.replay(row.index, row.event)
-        self._copied_at = copy.at
         if self._reader.archived() < self.chronicle.archived <= self.published:
             self.part(self.chronicle.archived)
         self._leaving = bundles(0, self._reader.archived())
-        if any(self._keys.on_disk(kid) for kid in self.chronicle.erased):
+        if self.chronicle.erased:
             self.drop_keys(self.chronicle.erased)
 
     def _tell_recovery(self) -> None:
@@ -378,39 +382,18 @@ class Writer:
         for start in range(0, len(drafts), BATCH):
             self.commit(drafts[start : start + BATCH])
 
-    def _read_copy(self) -> Copy:
-        """The last copy if it fits these folds; else one of the beginning."""
-        known = Copy()
-        for name in (COPY, BASE):
-            try:
-                copy = open_copy(self._disk.read(name), self._purpose_key, self.origin)
-            except (FileNotFoundError, ValueError):
-                continue
-            if not self._folds or copy.kinds == kinds_of(self._folds):
-                return copy
-            known = Copy(chronicle=copy.chronicle)
-        return known
-
     def _write_copy(self) -> None:
-        """Not one without folds over one that has them: that would cost the next recorder a replay."""
-        with self._copy_lock:
-            self._write_copy_now()
-
-    def _write_copy_now(self) -> None:
         self._copied_when = self._clock.boot()
-        with self.lock:
-            copy, key, keeps = self._requests.dump(self._log.size), self._purpose_key, self._keeps_copy
-        if not keeps or copy.at == self._copied_at:
-            return
-        try:
-            self._disk.replace([(COPY, seal_copy(copy, key, self.origin, self._random(12)))])
-        except OSError as error:
-            raise self._log.fail(error) from error
-        self._copied_at = copy.at
 
-    def _keep_key_copies(self) -> None:
+        def take() -> Copy:
+            with self.lock:
+                return self._requests.dump(self._log.size)
+
+        self._write(lambda: self._copy.write(take))
+
+    def _write(self, what: Callable[[], None]) -> None:
         try:
-            self._key_copies.keep()
+            what()
         except OSError as error:
             raise self._log.fail(error) from error
 
@@ -419,7 +402,6 @@ class Writer:
         self._log.close()
 
 
-COPY, BASE = "private/folds", "private/folds.base"
 REMOVED_AT_ONCE = 1_000
 COPY_EVERY = 30.0
 PASS_SECONDS = 30

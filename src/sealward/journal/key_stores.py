@@ -1,0 +1,66 @@
+"""Every key store that an erasure reaches: the journal's own, the copies of it, and those of the logs before this one.
+
+OSError wherever something is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from sealward.clock import Clock
+from sealward.journal.durable import Disk, OsDisk
+from sealward.journal.key_copies import KeyCopies
+from sealward.journal.keys import STORE, SubjectKeys, load_purpose_key
+
+
+class KeyStore:
+    """The store of one log, and its copies."""
+
+    def __init__(self, disk: Disk, keys: SubjectKeys, clock: Clock) -> None:
+        self._keys, self._copies = keys, KeyCopies(disk, [STORE], clock.now)
+
+    def kids_of(self, service: str, user: str | None) -> list[str]:
+        return self._keys.kids_of(service, user)
+
+    def drop(self, kids: Collection[str]) -> set[str]:
+        """Nothing opens under them here. The subjects whose they were."""
+        return self._keys.drop(kids)
+
+    def erase(self, kids: Collection[str]) -> None:
+        """The file is rid of them on return, its copies with the next `keep`."""
+        here = [kid for kid in kids if self._keys.on_disk(kid)]
+        if here:
+            self._copies.erase(here, lambda: self._keys.erase(here))
+
+    def keep(self) -> None:
+        """Makes, hunts and drops copies, as far as that is due."""
+        self._copies.keep()
+
+
+class KeyStores:
+    """One log's own store first, then those of the logs before it, to which nothing is added any more."""
+
+    def __init__(self, own: KeyStore, elders: Sequence[KeyStore]) -> None:
+        self._all = (own, *elders)
+
+    def kids_of(self, service: str, user: str | None) -> list[str]:
+        return [kid for store in self._all for kid in store.kids_of(service, user)]
+
+    def drop(self, kids: Collection[str]) -> set[str]:
+        return {subject for store in self._all for subject in store.drop(kids)}
+
+    def erase(self, kids: Collection[str]) -> None:
+        for store in self._all:
+            store.erase(kids)
+
+    def keep(self) -> None:
+        for store in self._all:
+            store.keep()
+
+
+def elders_of(journal: Path, clock: Clock) -> list[KeyStore]:
+    """Those of the logs that lie beside `journal` as journal.1, journal.2, … Raises as `load_purpose_key`, and IntegrityError."""
+    folders = sorted(journal.parent.glob(f"{journal.name}.[0-9]*"))
+    found = [(OsDisk(folder), load_purpose_key(folder)) for folder in folders if (folder / STORE).exists()]
+    return [KeyStore(disk, SubjectKeys(disk, purpose_key), clock) for disk, purpose_key in found]

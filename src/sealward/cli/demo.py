@@ -17,7 +17,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from sealward.cli.demo_steps import STEPS, Failed, Stage, sealward
+from sealward.cli.demo_steps import Failed, Stage, sealward, steps
 from sealward.cli.output import Output, shared_options
 from sealward.errors import ConfigurationError, UnreachableError
 from sealward.settings import Settings
@@ -134,7 +134,7 @@ def show(stage: Stage, console: Console) -> list[dict[str, Any]]:
     """Every line with what was seen; a line that does not hold says what came instead."""
     results: list[dict[str, Any]] = []
     console.print()
-    for number, step in enumerate(STEPS, 1):
+    for number, step in enumerate(steps(), 1):
         title = (step.__doc__ or "").strip().rstrip(".")
         try:
             with console.status(title):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -54,6 +55,7 @@ class Stage:
     api_key: str
     sent: bytes = b""
     answered: Answered | None = None
+    receipt: bytes = b""
     expected: list[tuple[str, str, str]] = field(default_factory=list)  # (what, event type, reason) that the journal must hold
 
     @property
@@ -197,7 +199,27 @@ def receipt(stage: Stage) -> str:
         verify_receipt(found, log=log, pass_=answered.pass_, input=answered.sent, output=answered.got, texts=[answered.text])
     except FormatError as error:
         raise Failed(f"the receipt does not verify: {error}") from error
+    stage.receipt = found
     return f"prompt, answer and model are bound to {log.name}; {len(found):,} bytes"
+
+
+def receipt_in_go(stage: Stage) -> str:
+    """The same receipt, verified offline by a Go program that shares no code with sealward."""
+    answered = stage.answered
+    if answered is None or not stage.receipt:
+        raise Failed("there is no receipt")
+    with tempfile.TemporaryDirectory(prefix="sealward-demo-") as name:
+        folder = Path(name)
+        for file, data in {"receipt": stage.receipt, "input": answered.sent, "output": answered.got}.items():
+            (folder / file).write_bytes(data)
+        log = (stage.home / "trust/log.vkey").read_text().strip()
+        files = ["-input", f"{name}/input", "-output", f"{name}/output", f"{name}/receipt"]
+        environment = {"PATH": os.environ["PATH"], "HOME": name, "GO111MODULE": "off", "GOPROXY": "off"}
+        command = ["go", "run", str(GO_PROGRAM), *files, log]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own program
+    if ran.returncode != 0:
+        raise Failed(ran.stdout.strip() or ran.stderr.strip()[-500:])
+    return ran.stdout.strip()
 
 
 def tampering(stage: Stage) -> str:
@@ -220,6 +242,13 @@ def tampering(stage: Stage) -> str:
     return f"{errors[0]['code']}: {errors[0]['detail']}"
 
 
+def steps() -> tuple[Callable[[Stage], str], ...]:
+    """The lines that this machine can show: the one in Go needs Go, and its program lies in the repository."""
+    in_go = shutil.which("go") is not None and GO_PROGRAM.exists()
+    return tuple(step for step in STEPS if step is not receipt_in_go or in_go)
+
+
+GO_PROGRAM = Path(__file__).parents[3] / "tests/foreign/receipt/receipt.go"
 STEPS: tuple[Callable[[Stage], str], ...] = (
     chat,
     stream,
@@ -230,6 +259,7 @@ STEPS: tuple[Callable[[Stage], str], ...] = (
     without_pass,
     entries,
     receipt,
+    receipt_in_go,
     tampering,
 )
 

@@ -18,6 +18,7 @@ from sealward.control import genesis
 from sealward.control.api import admin_api, described
 from sealward.control.author import Author
 from sealward.control.call import Peer
+from sealward.control.minting import Mint
 from sealward.control.office import Office
 from sealward.control.publisher import OpenIntent, Publisher
 from sealward.control.state import State
@@ -29,12 +30,16 @@ from sealward.formats.event import validate
 from sealward.formats.fault import FormatError
 from sealward.formats.passes import Log, promises
 from sealward.formats.snapshot import Point, Snapshot
+from sealward.gateway.intents import TOKENS
+from sealward.keyring.secret import Secret
 from sealward.keyring.signer import Signer
 from sealward.keyring.signer_link import Signed
+from sealward.keyring.token_key import TokenKey
 from sealward.settings import Settings
 
 ORIGIN = "journal.test/control"
 LOG_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+TOKEN_KEY = TokenKey(Secret(bytes(range(2, 34))))
 SIGNER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 DIGEST = "sha256:" + "1" * 64
 SETTINGS = """
@@ -132,7 +137,10 @@ class TestJournal:
         return [
             OpenIntent(n, event["change"]["digest"][7:], event)
             for n, event in enumerate(self.events)
-            if "salt" in event.get("change", {}) and n not in closed and event["change"]["digest"] not in failed
+            if "salt" in event.get("change", {})
+            and event["type"] not in TOKENS
+            and n not in closed
+            and event["change"]["digest"] not in failed
         ]
 
     def types(self) -> list[str]:
@@ -161,6 +169,16 @@ class TestLink:
         self._switch.after()
         return Signed(Point(said["epoch"], said["digest"]), said["delta"].encode())
 
+    async def token(self, request: bytes, intent: Intent) -> str:
+        self._switch.before()
+        place = {"index": intent.index, "leaf": intent.leaf.hex(), "promise": b64url(intent.promise)}
+        said = self._ask({"op": "token", "change": request.decode()} | place)
+        self._switch.after()
+        return str(said["token"])
+
+    async def token_key(self) -> dict[str, str]:
+        return dict(self._ask({"op": "token_key"})["jwk"])
+
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         reply = self._signer.handle("control", message | {"n": 1}).reply
         if "refused" in reply:
@@ -184,13 +202,14 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.clock, self.switch = TestClock(), Switch()
         self.journal = TestJournal(self.switch)
-        self.signer = Signer(MemoryDisk(), self.clock, SIGNER_KEY, Log(ORIGIN, LOG_KEY.public_key()))
+        self.signer = Signer(MemoryDisk(), self.clock, SIGNER_KEY, Log(ORIGIN, LOG_KEY.public_key()), TOKEN_KEY)
         self.settings = Settings.parse(SETTINGS, folder / "sealward.yaml", dt.date(2026, 11, 23))
         self.path = folder / "state.db"
         self._n = 0
         self.author = Author(self.clock, self._random)
         vkey = "journal.test/control+2e391da3+ASaZNBhQ2DZB3cZtXbj3rZon7JMXOSnBMSIJemQhhG8g"
-        genesis.create_state(self.path, genesis.first_ops(self.settings, {"m1": DIGEST}, vkey), self.author)
+        ops = genesis.first_ops(self.settings, {"m1": DIGEST}, vkey, TOKEN_KEY.jwk)
+        genesis.create_state(self.path, ops, self.author)
 
     def _random(self, size: int) -> bytes:
         self._n += 1
@@ -200,7 +219,8 @@ class World:
         state = State(self.path)
         link = TestLink(self.signer, self.switch)
         publisher = Publisher(state, self.journal, link, SIGNER_KEY.public_key(), self.author)
-        office = Office(self.settings, PEPPER, self.author, Sink(self.journal), publisher)
+        mint = Mint(self.journal, link, self.author)
+        office = Office(self.settings, PEPPER, self.author, Sink(self.journal), publisher, mint)
         publisher.on_snapshot = office.hold
         self.state, self.office = state, office
         return office

@@ -29,6 +29,11 @@ def living() -> Iterator[Living]:
         assert living.processes() == []
 
 
+def status_of(pid: int) -> dict[str, str]:
+    """What the kernel says of a process."""
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+
+
 def test_every_process_is_its_own_user_without_rights(living: Living) -> None:
     """Every uid is the role's own, no capability is left and none can be gained; workers and children too."""
     if not root_here():
@@ -37,8 +42,10 @@ def test_every_process_is_its_own_user_without_rights(living: Living) -> None:
     mains = {process["pid"]: name for name, process in living.report().items()}
     seen = set()
     for pid in set(living.processes()) - {living.supervisor.pid}:
-        lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-        role = mains.get(pid) or mains[int(lines["PPid"])]
+        lines, above = status_of(pid), pid
+        while above not in mains:
+            above = int(status_of(above)["PPid"])
+        role = mains[above]
         uid = str(users[role].uid)
         assert lines["Uid"].split() == [uid] * 4, role
         assert lines["Groups"].strip() == "", role
@@ -77,7 +84,7 @@ def test_every_socket_lets_its_one_client_in(living: Living) -> None:
     assert names == {
         *(f"signer.{client}" for client in ("door", "admin", "recorder", "runtime", "control")),
         *(f"recorder.{client}" for client in ("door", "admin", "control", "runtime", "supervisor", "owner")),
-        *("control.admin", "control.owner", "sidecar.door"),
+        *("control.admin", "control.owner", "control.door", "sidecar.door"),
     }
     for path in sockets:
         client = path.name.split(".")[1]

@@ -25,7 +25,7 @@ from sealward.control.author import Author
 from sealward.control.genesis import create_state, first_ops
 from sealward.errors import UsageError
 from sealward.formats import canonical
-from sealward.host.deployment import Deployment, make_keys, pin_log, prepare
+from sealward.host.deployment import Deployment, make_keys, pin_log, prepare, token_jwk
 from sealward.host.files import hand_over, put, sync_folder
 from sealward.journal.init import create
 from sealward.process import User
@@ -135,7 +135,9 @@ def _state(deployment: Deployment, settings: Settings, digests: dict[str, str], 
         return
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
-    create_state(fresh / database.name, first_ops(settings, digests, vkey), Author(SystemClock(), os.urandom))
+    create_state(
+        fresh / database.name, first_ops(settings, digests, vkey, token_jwk(deployment)), Author(SystemClock(), os.urandom)
+    )
     hand_over(fresh, deployment.users["control"])
     (fresh / database.name).rename(database)
     fresh.rmdir()

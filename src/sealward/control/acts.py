@@ -163,6 +163,25 @@ def retire_model(snapshot: Snapshot, ident: str) -> Act:
     return _on_model("model.withdrawn", "retire", ident, {**row, "stage": "retired"})
 
 
+def revoke_tokens(snapshot: Snapshot, issuer: str, ident: str, now_us: int) -> Act:
+    """The token (or, by its `sid`, the session) `ident` of an issuer's row; all that were made until now where it is empty.
+
+    What has expired by itself is forgotten on the way.
+    """
+    row = _row(snapshot, "issuers", issuer, f"issuer {issuer}")
+    if not ident:
+        before = rfc3339(now_us)
+        told = f"made before {before}"
+        return Act("token.revoked", issuer, "revoke", (_put("issuers", issuer, {**row, "not_before": before}),), after=told)
+    if len(target := f"{issuer} {ident}") > MAX_TARGET:
+        raise _refused("a token with so long a name is revoked with all others of its issuer, or by disabling its subject", 400)
+    ends = rfc3339(now_us + row["max_age"] * 1_000_000)
+    revoked = {name: until for name, until in row.get("revoked", {}).items() if until > rfc3339(now_us)} | {ident: ends}
+    if len(revoked) > MAX_REVOKED:
+        raise _refused("too many revoked tokens are still alive: revoke all of the issuer's", 409)
+    return Act("token.revoked", target, "revoke", (_put("issuers", issuer, {**row, "revoked": revoked}),), after=f"until {ends}")
+
+
 def set_limit(snapshot: Snapshot, name: str, row: Row | None) -> Act:
     """The whole row; None takes it away, then `default` counts."""
     before = snapshot.sections["limits"].get(name)
@@ -178,9 +197,14 @@ def again(event: Event, snapshot: Snapshot) -> Act | None:
     if verb is None:
         return None
     try:
-        return verb(snapshot, event["change"]["target"])
+        return verb(snapshot, event["change"]["target"], parse_rfc3339(event["time"]))
     except Refused:
         return None  # it is gone
+
+
+def _issuer_and_token(target: str) -> tuple[str, str]:
+    issuer, _, ident = target.partition(" ")
+    return issuer, ident
 
 
 def _remove_role(snapshot: Snapshot, target: str) -> Act:
@@ -228,12 +252,15 @@ def _told(row: Row) -> str:
     return f"{row['to']} {row.get('model', '')} {' '.join(row.get('actions', ()))}{until}"
 
 
+MAX_TARGET = 128  # of an event
+MAX_REVOKED = 4096  # of the schema
 MAX_NAMED = 119  # so that "subject:ID" is an id of section `limits`
-TAKING: Mapping[str, Callable[[Snapshot, str], Act]] = {
-    "apikey.revoked": lambda snapshot, target: revoke_key(snapshot, target.removeprefix("apikey:")),
-    "apikey.suspended": lambda snapshot, target: suspend_key(snapshot, target.removeprefix("apikey:")),
-    "subject.disabled": disable_subject,
-    "role.removed": _remove_role,
-    "grant.removed": lambda snapshot, target: remove_grant(snapshot, target.removeprefix("grant:")),
-    "model.withdrawn": retire_model,
+TAKING: Mapping[str, Callable[[Snapshot, str, int], Act]] = {
+    "apikey.revoked": lambda snapshot, target, _: revoke_key(snapshot, target.removeprefix("apikey:")),
+    "apikey.suspended": lambda snapshot, target, _: suspend_key(snapshot, target.removeprefix("apikey:")),
+    "subject.disabled": lambda snapshot, target, _: disable_subject(snapshot, target),
+    "role.removed": lambda snapshot, target, _: _remove_role(snapshot, target),
+    "grant.removed": lambda snapshot, target, _: remove_grant(snapshot, target.removeprefix("grant:")),
+    "model.withdrawn": lambda snapshot, target, _: retire_model(snapshot, target),
+    "token.revoked": lambda snapshot, target, made_us: revoke_tokens(snapshot, *_issuer_and_token(target), made_us),
 }

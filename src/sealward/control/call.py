@@ -8,24 +8,26 @@ from typing import Any, Literal
 
 from sealward.identity.access import Grant
 from sealward.identity.admin_routes import AdminRoute
+from sealward.identity.certificate import ClientCertificate
 from sealward.identity.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of the socket, as the kernel says: the management door, or the deployment's owner (or root)."""
+    """Who is at the other end of the socket, as the kernel says: one of the doors, or the deployment's owner (or root)."""
 
-    role: Literal["admin", "owner"]
+    role: Literal["admin", "owner", "door"]
     uid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What is known of a request before its caller is proven. `source`: as in events; only the management door may say it."""
+    """What is known of a request before its caller is proven. `source`: as in events; only a door may say it."""
 
     request: str
     source: Mapping[str, Any]
     authorization: tuple[bytes, ...]
+    certificate: ClientCertificate | None = None
 
     @property
     def addr(self) -> str:

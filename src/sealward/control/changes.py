@@ -9,12 +9,27 @@ from fastapi import Body, Depends, Request
 
 from sealward.control import acts, genesis
 from sealward.control.call import Call
-from sealward.control.forms import Approval, Assignment, Limits, NewGrant, NewKey, NewSubject, Rotation, microseconds
+from sealward.control.forms import (
+    Approval,
+    Assignment,
+    Limits,
+    NewGrant,
+    NewKey,
+    NewSubject,
+    NewToken,
+    Revocation,
+    Rotation,
+    microseconds,
+)
+from sealward.control.minting import Wanted, claims_for
 from sealward.control.office import Office
 from sealward.control.publisher import Published
 from sealward.errors import Reason, Refused
+from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339
 from sealward.identity.apikey import ApiKey, issue, stored_digest
+from sealward.identity.principal import Principal
+from sealward.identity.scope import EVERYTHING, Scope
 
 
 def office_of(request: Request) -> Office:
@@ -111,6 +126,32 @@ async def remove_role(office: OfficeDep, call: CallDep, role: str, id: str) -> A
     return _told(await office.change(call, lambda now: acts.remove_role(now, role, id)), role=role, subject=id)
 
 
+async def mint_token(office: OfficeDep, call: CallDep, form: NewToken) -> Answer:
+    """Shown once. Whoever is a person proves himself: nobody else is given a token in his name."""
+    row = office.snapshot.sections["subjects"].get(form.subject)
+    if row is None or "disabled" in row or row["kind"] == "human":
+        raise Refused(Reason.BODY_FIELD, "subject: no service or workload that may act", status=409)
+    try:
+        scope = Scope.parse(form.scope) if form.scope is not None else EVERYTHING
+    except FormatError as error:
+        raise Refused(Reason.BODY_FIELD, f"scope: {error.detail}") from error
+    holder = Principal(form.subject, row["kind"], tuple(row["groups"]), (), "none")
+    wanted = Wanted(scope, form.lifetime_s or office.settings.identity.tokens.lifetime)
+    claims = claims_for(office.decided_by(), holder, wanted, office.author.clock.now(), office.author.ulid())
+    event = office.author.event("token.minted", call.principal.subject(), **call.members())
+    made = await office.mint.mint(call.principal.id, claims, event)
+    return {"token": made.token, "id": made.jti, "subject": form.subject, "expires_in": made.lifetime_s, "scope": made.scope}
+
+
+async def revoke_tokens(office: OfficeDep, call: CallDep, form: Revocation) -> Answer:
+    """One, or all of an issuer that were made until now. Streams that run on them are cut."""
+    if (form.token is not None) == form.everything:
+        raise Refused(Reason.BODY_FIELD, "name one token, or say everything")
+    now_us = office.author.clock.now()
+    made = await office.change(call, lambda now: acts.revoke_tokens(now, form.issuer, form.token or "", now_us))
+    return _told(made, issuer=form.issuer)
+
+
 async def add_grant(office: OfficeDep, call: CallDep, form: NewGrant) -> Answer:
     """A model for a subject, a group or the holders of a role."""
     row = form.row()
@@ -182,6 +223,8 @@ CHANGES: Mapping[str, Callable[..., Any]] = {
     "apikey.revoke": revoke_key,
     "role.assign": assign_role,
     "role.remove": remove_role,
+    "token.mint": mint_token,
+    "token.revoke": revoke_tokens,
     "grant.add": add_grant,
     "grant.remove": remove_grant,
     "model.approve": approve_model,

@@ -94,6 +94,22 @@ class NewGrant(Form):
         return row | ({"until": canonical_time(self.until)} if self.until else {})
 
 
+class NewToken(Form):
+    """For a service or workload; `scope` as docs/reference/tokens.md has it."""
+
+    subject: Ident
+    scope: Annotated[str, Field(max_length=4096)] | None = None
+    lifetime_s: Annotated[StrictInt, Field(ge=1, le=900)] | None = None
+
+
+class Revocation(Form):
+    """One token or session of an issuer, by its `jti` or `sid`; `everything`: all that were made until now."""
+
+    issuer: Ident = "sealward"
+    token: Annotated[str, StringConstraints(pattern="^[!-~]{1,255}$")] | None = None
+    everything: bool = False
+
+
 class Approval(Form):
     """A new digest, where the one of now is not meant."""
 

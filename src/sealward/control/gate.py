@@ -12,14 +12,18 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sealward.control.author import Author
 from sealward.control.call import Call, Heard, Peer, operation
 from sealward.control.office import Office
 from sealward.control.problem import problem
 from sealward.control.strict import check_json
 from sealward.errors import Reason, Refused
 from sealward.events import Event
+from sealward.formats.b64 import unb64url
+from sealward.formats.fault import FormatError
 from sealward.formats.ids import ULID
 from sealward.identity.admin_routes import AdminRoute, match
+from sealward.identity.certificate import ClientCertificate
 from sealward.identity.principal import Principal
 from sealward.identity.roles import local_admin
 
@@ -31,18 +35,18 @@ class Gate:
         self._app, self._office = app, office
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        heard = self._heard(scope)
-        send = _named(send, heard.request)
+        heard = heard_of(scope, self._office.author)
+        send = named(send, heard.request)
         try:
             route, _ = match(scope["method"], scope["path"])
         except Refused as refused:
-            self._office.sink.record(self._anonymous(heard, "route", refused))
+            self._office.sink.record(anonymous(self._office, heard, "route", refused))
             await problem(refused, heard.request)(scope, receive, send)
             return
         try:
             principal = self._proven(scope["state"]["peer"], heard)
         except Refused as refused:
-            self._office.sink.record(self._anonymous(heard, "authn", refused))
+            self._office.sink.record(anonymous(self._office, heard, "authn", refused))
             await problem(refused, heard.request)(scope, receive, send)
             return
         try:
@@ -69,33 +73,39 @@ class Gate:
 
         await self._app(scope, replay, answer)
 
-    def _heard(self, scope: Scope) -> Heard:
-        """Only the management door speaks for a caller elsewhere; whoever is at the owner's socket speaks for himself."""
-        given: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            given.setdefault(name, []).append(value)
-        authorization = tuple(given.get(b"authorization", ()))
-        if scope["state"]["peer"].role == "owner":
-            return Heard(self._office.author.ulid(), {"network": "owner socket"}, authorization)
-        request = given.get(b"x-sealward-request", [b""])[0].decode("latin-1")
-        source = _source(given.get(b"x-sealward-source", [b""])[0].decode("latin-1"))
-        return Heard(request if ULID.fullmatch(request) else self._office.author.ulid(), source, authorization)
-
     def _proven(self, peer: Peer, heard: Heard) -> Principal:
         if peer.role == "owner" and self._office.settings.identity.local_admin and not heard.authorization:
             return local_admin()
         now_us = self._office.author.clock.now()
-        return self._office.decided_by().authenticate(heard.authorization, source_addr=heard.addr, now_us=now_us)
+        audience = self._office.settings.doors.audience("management")
+        return self._office.decided_by().authenticate(
+            heard.authorization, source_addr=heard.addr, now_us=now_us, certificate=heard.certificate, audience=audience
+        )
 
     def _decided(self, heard: Heard, route: AdminRoute, principal: Principal) -> Call:
         access = self._office.decided_by()
         grant = access.decide(principal, route.action, now_us=self._office.author.clock.now())
         return Call(heard, route, principal, grant, access.epoch, access.policy_digest)
 
-    def _anonymous(self, heard: Heard, stage: str, refused: Refused) -> Event:
-        subject = {"id": "anonymous", "kind": "anonymous", "authn": "none"}
-        members = {"source": dict(heard.source), "decision": decision(refused), "refusal": {"stage": stage}}
-        return self._office.author.event("request.refused", subject, **members)
+
+def heard_of(scope: Scope, author: Author) -> Heard:
+    """Only a door speaks for a caller elsewhere; whoever is at the owner's socket speaks for himself."""
+    given: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        given.setdefault(name, []).append(value)
+    authorization = tuple(given.get(b"authorization", ()))
+    if scope["state"]["peer"].role == "owner":
+        return Heard(author.ulid(), {"network": "owner socket"}, authorization)
+    told = {name: given.get(f"x-sealward-{name}".encode(), [b""])[0].decode("latin-1") for name in TOLD_BY_DOORS}
+    request = told["request"] if ULID.fullmatch(told["request"]) else author.ulid()
+    return Heard(request, _source(told["source"]), authorization, _certificate(told["certificate"]))
+
+
+def anonymous(office: Office, heard: Heard, stage: str, refused: Refused) -> Event:
+    """The `request.refused` of a caller that nothing proves."""
+    subject = {"id": "anonymous", "kind": "anonymous", "authn": "none"}
+    members = {"source": dict(heard.source), "decision": decision(refused), "refusal": {"stage": stage}}
+    return office.author.event("request.refused", subject, **members)
 
 
 def denied(office: Office, heard: Heard, route: AdminRoute, principal: Principal, refused: Refused) -> Event:
@@ -116,7 +126,7 @@ def decision(refused: Refused) -> dict[str, Any]:
     return {"outcome": outcome, "reason": refused.reason.value}
 
 
-def _named(send: Send, request: str) -> Send:
+def named(send: Send, request: str) -> Send:
     """Every answer names the request."""
 
     async def answer(message: Message) -> None:
@@ -152,5 +162,14 @@ def _source(text: str) -> dict[str, Any]:
         return {}
 
 
+def _certificate(text: str) -> ClientCertificate | None:
+    """What a door says the caller's connection has shown: DER in base64url, his own first."""
+    try:
+        return ClientCertificate.of([unb64url(part) for part in text.split(",") if part])
+    except FormatError:
+        return None
+
+
+TOLD_BY_DOORS = ("request", "source", "certificate")
 MAX_BODY = 1 << 16
 FIRST_REFUSAL = 400

@@ -11,6 +11,7 @@ from sealward import settings as config
 from sealward.control import state
 from sealward.control.acts import Op
 from sealward.control.author import Author
+from sealward.control.trust import OWN, own_row
 from sealward.events import system_subject
 from sealward.formats.change import Change
 from sealward.formats.snapshot import GENESIS
@@ -25,10 +26,12 @@ def create_state(path: Path, ops: list[Op], author: Author) -> None:
     state.create(path, change, author.event("config.changed", system_subject("init"), change=told))
 
 
-def first_ops(settings: config.Settings, model_digests: Mapping[str, str], log_vkey: str) -> list[Op]:
-    """Roles, policies, models (approved by this act and deployed), limits, capture, modes, inspection and trust.
+def first_ops(
+    settings: config.Settings, model_digests: Mapping[str, str], log_vkey: str, token_jwk: Mapping[str, str] | None = None
+) -> list[Op]:
+    """Roles, policies, models (approved by this act and deployed), limits, capture, modes, inspection, trust and our own issuer.
 
-    `model_digests`: `sha256:…` by the ids of the settings' models; `log_vkey` pins the journal.
+    `model_digests`: `sha256:…` by the ids of the settings' models; `log_vkey` pins the journal, `token_jwk` our tokens' key.
     """
     max_age_days = -(-settings.identity.apikey.max_age // DAY_S)
     sections: dict[str, Mapping[str, Any]] = {
@@ -39,6 +42,7 @@ def first_ops(settings: config.Settings, model_digests: Mapping[str, str], log_v
         "capture": {"default": "digest"},
         "modes": {name: _mode(mode) for name, mode in settings.modes},
         "inspection": settings.inspection.model_dump(),
+        "issuers": {OWN: own_row(settings, token_jwk)} if token_jwk is not None else {},
         "trust": {"log": {"vkey": log_vkey}} | _sidecars(settings),
     }
     return [["put", section, ident, row] for section, rows in sections.items() for ident, row in rows.items() if row != {}]

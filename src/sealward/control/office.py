@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sealward.control.acts import Act
 from sealward.control.author import Author
 from sealward.control.call import Call
+from sealward.control.minting import Mint
 from sealward.control.publisher import Published, Publisher
 from sealward.errors import Reason, Refused
 from sealward.events import EventSink
@@ -19,13 +20,17 @@ from sealward.settings import Settings
 
 @dataclass(slots=True)
 class Office:
-    """`sink` takes refusals and reads; changes go through `publisher`. `access` is None until there is a snapshot."""
+    """`sink` takes refusals and reads; changes go through `publisher`, tokens through `mint`.
+
+    `access` is None until there is a snapshot.
+    """
 
     settings: Settings
     pepper: Secret
     author: Author
     sink: EventSink
     publisher: Publisher
+    mint: Mint
     access: Access | None = None
 
     @property

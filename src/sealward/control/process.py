@@ -19,11 +19,16 @@ from fastapi import FastAPI
 from sealward.clock import SystemClock
 from sealward.control.api import admin_api, described
 from sealward.control.author import Author
+from sealward.control.desk import Desk, by_peer
+from sealward.control.exchange import Exchange
+from sealward.control.keeper import Keeper
 from sealward.control.links import RecorderJournal
+from sealward.control.minting import Mint
 from sealward.control.office import Office
 from sealward.control.publisher import Publisher
 from sealward.control.server import AdminServer
 from sealward.control.state import State, migrate
+from sealward.control.trust import Source, read_sources
 from sealward.errors import ConfigurationError, IntegrityError, SealwardError
 from sealward.formats.b64 import unb64url
 from sealward.formats.fault import FormatError
@@ -47,11 +52,11 @@ def main(start: Start) -> None:
     if start.user is not None:
         for file in folder.glob("state.db*"):
             os.chown(file, start.user.uid, start.user.gid, follow_symlinks=False)
-    app = described()
+    app, sources = described(), read_sources(settings)
     start.drop()
     pepper = read_key(folder / "pepper")
     with State(database) as state:
-        asyncio.run(_Control(start, settings, pepper, public, state, app, sockets).serve())
+        asyncio.run(_Control(start, settings, pepper, public, state, app, sockets, sources).serve())
 
 
 class _Control:
@@ -66,16 +71,21 @@ class _Control:
         state: State,
         app: FastAPI,
         sockets: Path,
+        sources: list[Source],
     ) -> None:
         clock = SystemClock()
         self._start = start
         self._author = Author(clock, os.urandom)
         self._recorder = RecorderClient(sockets / "recorder.control.sock", clock)
         self._signer = SignerLink(sockets / "signer.control.sock")
-        self._publisher = Publisher(state, RecorderJournal(self._recorder), self._signer, public, self._author)
-        office = Office(settings, pepper, self._author, self._recorder, self._publisher)
+        journal = RecorderJournal(self._recorder)
+        self._publisher = Publisher(state, journal, self._signer, public, self._author)
+        mint = Mint(journal, self._signer, self._author)
+        office = Office(settings, pepper, self._author, self._recorder, self._publisher, mint)
         self._publisher.on_snapshot = office.hold
-        self._server = AdminServer(admin_api(app, office), start)
+        self._keeper = Keeper(office, sources, self._signer.token_key)
+        desk = Desk(office, {"/sealward/v1/token": Exchange(office).answer, "/sealward/v1/keys": self._keeper.answer})
+        self._server = AdminServer(by_peer(desk, admin_api(app, office)), start)
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT; raises what ended one of the parts."""
@@ -97,7 +107,8 @@ class _Control:
             settled.result()
             if self._publisher.snapshot is GENESIS:
                 raise IntegrityError("first_change", "the first change was refused", remedy="the log says why; run sealward init")
-            parts.append(group.create_task(self._publisher.run()))
+            await self._keeper.sync()
+            parts += [group.create_task(part) for part in (self._publisher.run(), self._keeper.run())]
             serving = group.create_task(self._server.run_until_stopped())
             self._start.ready()
             LOG.info("serving", epoch=self._publisher.snapshot.epoch)

@@ -17,7 +17,7 @@ from sealward.process import Start, peer_uid
 
 
 class AdminServer(uvicorn.Server):
-    """One server for the sockets `control.admin` and `control.owner`; `stop` drains it. Signals are the process's business."""
+    """One server for the sockets `control.{admin,owner,door}`; `stop` drains it. Signals are the process's business."""
 
     def __init__(self, app: ASGIApp, start: Start) -> None:
         self._sockets = [start.listeners[f"control.{role}"] for role in ROLES if f"control.{role}" in start.listeners]
@@ -68,7 +68,7 @@ def _protocol(roles: Mapping[str, str], peers: Mapping[str, int]) -> type[asynci
     return OurProtocol
 
 
-ROLES = ("admin", "owner")
+ROLES = ("admin", "owner", "door")
 KEEP_ALIVE_S = 75
 DRAIN_S = 5
 MAX_CONNECTIONS = 256

@@ -1,6 +1,7 @@
 """Changes that control meant and that nothing has ended yet: a fold over the journal (contracts.md section 6).
 
-An intent is an event of control with `change.salt`; `snapshot.published` names its index, `change.failed` its digest.
+An intent is an event of control with `change.salt`; `snapshot.published` names its index, `change.failed` its digest. What
+commits to a token is no intent: it is done when it is signed, or nobody has it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Intents:
         elif event["type"] == "change.failed":
             for intent in [n for n, meant in self.open.items() if meant["change"]["digest"] == event["change"]["digest"]]:
                 del self.open[intent]
-        elif "salt" in event.get("change", ()):
+        elif "salt" in event.get("change", ()) and event["type"] not in TOKENS:
             self.open[index] = event
 
     def dump(self) -> dict[str, Any]:
@@ -37,3 +38,6 @@ class Intents:
     def listed(self) -> list[Event]:
         """For control: `[{index, digest, event}]`."""
         return [{"index": index, "digest": event["change"]["digest"], "event": event} for index, event in self.open.items()]
+
+
+TOKENS = frozenset({"token.minted", "token.exchanged"})

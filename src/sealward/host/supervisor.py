@@ -205,7 +205,7 @@ def _command(role: str, base: Path) -> Sequence[str]:
 ROLES = (
     Role("signer", ("door", "admin", "recorder", "runtime", "control")),
     Role("recorder", ("door", "admin", "control", "runtime", "supervisor", "owner"), drain_s=15),
-    Role("control", ("admin", "owner")),
+    Role("control", ("admin", "owner", "door")),
     Role("sidecar", ("door",), ready_s=180),
     Role("door", door="inference", drain_s=40),
     Role("admin", door="management", drain_s=40),

@@ -115,6 +115,10 @@ class Access:
             return principal
         return self._keys.standing(principal, principal.key_id, now_us)
 
+    def lineage(self, principal: Principal) -> list[dict[str, Any]]:
+        """What a token made for this caller must say that it was made of, so that it ends with that."""
+        return self._tokens.lineage(principal)
+
     def resolve_model(self, name: str) -> str | None:
         """The id of a model by its exact id or one of its aliases."""
         return self._names.get(name)

@@ -58,6 +58,8 @@ ROUTES = (
     AdminRoute("POST", "/api/v1/apikeys/{id}/rotate", "apikey.rotate", "apikey:rotate", "apikey.rotated"),
     AdminRoute("POST", "/api/v1/apikeys/{id}/suspend", "apikey.suspend", "apikey:revoke", "apikey.suspended"),
     AdminRoute("POST", "/api/v1/apikeys/{id}/revoke", "apikey.revoke", "apikey:revoke", "apikey.revoked"),
+    AdminRoute("POST", "/api/v1/tokens", "token.mint", "token:mint", "token.minted"),
+    AdminRoute("POST", "/api/v1/tokens/revoke", "token.revoke", "token:revoke", "token.revoked"),
     AdminRoute("GET", "/api/v1/roles", "role.list", "role:list"),
     AdminRoute("POST", "/api/v1/roles/{role}/subjects", "role.assign", "role:assign", "role.granted"),
     AdminRoute("DELETE", "/api/v1/roles/{role}/subjects/{id}", "role.remove", "role:remove", "role.removed"),

@@ -7,6 +7,7 @@ key); a private member, a doubled `kid`, a weak or known broken key make the who
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +39,9 @@ class Key:
         alg, kind = row["alg"], _KINDS.get(row["alg"])
         if kind is None or row["kty"] != kind.kty or row.get("crv") != kind.crv:
             raise FormatError("key", "an algorithm of another kind of key")
+        values = {name: unb64url(row[name]) for name in kind.members if name not in {"kty", "crv"}}
         if kind.kty == "RSA":
-            _check_modulus(int.from_bytes(unb64url(row["n"])), int.from_bytes(unb64url(row["e"])))
+            _check_modulus(int.from_bytes(values["n"]), int.from_bytes(values["e"]))
         try:
             public = kind.of.import_key({name: row[name] for name in kind.members})
             public.get_op_key("verify")  # a point that is not on its curve is told here, not with the first token
@@ -79,10 +81,10 @@ def read_key_set(document: bytes, algorithms: Iterable[str]) -> list[dict[str, s
         if alg is None:
             continue
         told = {"alg": alg} | {name: row.get(name) for name in ("kid", *_KINDS[alg].members)}
-        if not all(type(value) is str and value for value in told.values()) or len(told["kid"]) > MAX_KID:
+        if not all(type(value) is str and MEMBER.fullmatch(value) for value in told.values()):
             raise FormatError("key", "a member is missing or no text")
-        if told["kid"] in found:
-            raise FormatError("key", "two keys of one kid")
+        if told["kid"] in found or len(told["kid"]) > MAX_KID:
+            raise FormatError("key", "two keys of one kid, or an endless one")
         Key.of(told)
         found[told["kid"]] = told
     if not found:
@@ -136,6 +138,7 @@ def _kinds() -> dict[str, _Kind]:
 
 
 MAX_DOCUMENT, MAX_KEYS, MAX_KID = 64 << 10, 20, 255
+MEMBER = re.compile(r"[!-~]{1,2048}")
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 EXPONENTS = frozenset({3, 17, 257, 65537})
 PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})

@@ -120,6 +120,15 @@ class Tokens:
             found = self._principal(issuer, proof)
         return replace(found, expires_us=principal.expires_us, cert_thumbprint=principal.cert_thumbprint)
 
+    def lineage(self, principal: Principal) -> list[dict[str, Any]]:
+        """The claim `via` of a token that is made of what proved this caller, under this snapshot."""
+        proof: Proof | None = principal.proof
+        if proof is None:
+            return [Link(key=principal.key_id).claim()] if principal.key_id is not None else []
+        issuer = self.issuers.by_id[proof.issuer]
+        _, pin = issuer.subject_of(proof.claims)
+        return [*proof.claims.get("via", ()), Link(row=issuer.id, pin=pin, facts=Facts.of(proof.claims)).claim()]
+
     def _prove(self, envelope: Envelope, shown: Shown) -> Principal:
         issuer = self.issuers.named(envelope.claims.get("iss"))
         if issuer.kind == X509:

@@ -15,6 +15,7 @@ from journals import KEYS, MemoryDisk, StepClock, acks, admitted, completed, eve
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339
 from sealward.journal import columns, index
+from sealward.journal.archived import archived_text
 from sealward.journal.columns import FACTS, Columns
 from sealward.journal.index import MANIFEST, Index
 from sealward.journal.query import FOREVER, Find
@@ -243,6 +244,34 @@ def test_an_index_of_a_longer_log_is_not_believed() -> None:
     disk.locked = False
     writer = opened(disk)
     assert ask(index_of(writer, disk), writer, where={"principal": ["dee"]}, count=True) == [{"count": 0}]
+
+
+# -- what leaves --
+
+
+def test_what_was_archived_leaves_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole runs with their files, and the first entries of the run where the archive ends: nothing of them is counted."""
+    disk, writer = journal(600)
+    found = index_of(writer, disk)
+    found.save(last=True)
+    disk.replace([("archived", archived_text(256, writer.origin))])
+    for again in (found, index_of(writer, disk)):
+        again.catch_up(writer.size)
+        assert ask(again, writer, count=True) == [{"count": 344}]
+        assert ask(again, writer, where={"principal": ["ann"]}, limit=1000)[0]["index"] == 258
+    assert min(name for name in disk.files if name.startswith("private/index/0")).endswith("256")
+    monkeypatch.setattr(columns, "ROWS", 200)
+    monkeypatch.setattr(index, "ROWS", 200)
+    anew = index_of(writer, disk)
+    assert anew._base == 200
+    assert [(row["principal"], row["count"]) for row in ask(anew, writer, by=["principal"])] == [
+        ("bob", 115),
+        ("cy", 115),
+        ("ann", 114),
+    ]
+    anew.save(last=True)
+    del disk.files[f"private/index/{200:020d}"]
+    assert ask(index_of(writer, disk), writer, count=True) == [{"count": 344}]
 
 
 # -- erasure --

@@ -16,13 +16,13 @@ from sealward.gateway.rights import CONTROLS_OWN, RIGHTS, Rights
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One connection. `say` queues an answer; `hang_up` ends the connection once the answers are out.
+    """One connection. `say` queues an answer, or whole frames of answers; `hang_up` ends the connection once the answers are out.
 
     `drained` waits until the client has read enough for more; ConnectionResetError when it is gone.
     """
 
     role: str
-    say: Callable[[dict[str, Any]], None]
+    say: Callable[[dict[str, Any] | bytes], None]
     hang_up: Callable[[], None]
     drained: Callable[[], Awaitable[None]]
     rights: Rights = field(init=False)

@@ -29,23 +29,25 @@ from sealward.events import Event
 from sealward.formats.b64 import unb64url
 from sealward.formats.fault import FormatError
 from sealward.formats.frames import Frames, frame
+from sealward.gateway.catalogue import Catalogue
 from sealward.gateway.clients import Client
 from sealward.gateway.counters import Counters
 from sealward.gateway.entries import Author
 from sealward.gateway.follower import Follower
 from sealward.gateway.intents import Intents
 from sealward.gateway.library import Library
+from sealward.gateway.readings import Readings
 from sealward.gateway.recording import Message, Recording, World
 from sealward.gateway.recoveries import Recoveries
 from sealward.gateway.view import View
 from sealward.gateway.watch import Watch
 from sealward.journal.cosigning import NOBODY, Witnesses, refuse_if_behind
 from sealward.journal.durable import OsDisk
-from sealward.journal.keys import load_keys, load_purpose_key
+from sealward.journal.keys import load_keys, load_purpose_key, verifier_of
 from sealward.journal.publisher import Publisher
 from sealward.journal.reader import Reader
 from sealward.journal.writer import Writer
-from sealward.keyring.provider import Lease
+from sealward.keyring.provider import Lease, Standing
 from sealward.process import Start, peer_uid
 
 
@@ -76,8 +78,10 @@ class Recorder:
     ) -> None:
         self._start, self._clock = start, SystemClock()
         counters, intents, recoveries = Counters(self._clock), Intents(), Recoveries()
+        purpose_key = load_purpose_key(journal)
+        self._catalogue = Catalogue.start(journal, verifier_of(journal), purpose_key, start.listeners.values())
         keys, disk = load_keys(journal), OsDisk(journal)
-        lease = Lease(partial(load_purpose_key, journal), self._clock.boot())
+        self._lease = Lease(partial(load_purpose_key, journal), self._clock.boot())
         for name in refuse_if_behind(Reader(disk, keys.signer.verifier), witnesses.clients):
             LOG.warning("witness does not answer", name=name)
         folds = (counters, intents, recoveries)
@@ -86,14 +90,15 @@ class Recorder:
         self._watch = Watch(self._writer, recoveries, witnesses, journal.parent / "recovery/recovery.log", author)
         self._follower = Follower(run / "signer.recorder.sock", View(public, floor=counters.epoch), self._clock)
         self._library = Library(self._writer)
+        self._readings = Readings(self._writer, self._catalogue)
         world = World(
             clock=self._clock,
             random=os.urandom,
-            lease=lease,
+            lease=self._lease,
             serving=self._follower.serving,
             behind=self._follower.wake,
             receipt=self._library.receipt,
-            read=self._library.read,
+            read=self._readings.read,
             fresh=self._watch.fresh,
             witnesses=self._watch.status,
         )
@@ -114,6 +119,7 @@ class Recorder:
         office = Office(self._recording, loop)
         self._follower.on_change.append(lambda _old, _new: office.moved())
         publisher = Publisher(self._writer)
+        self._readings.begin()
         servers = []
         for name, listener in self._start.listeners.items():
             role = name.partition(".")[2]
@@ -135,6 +141,7 @@ class Recorder:
                 task.cancel()
             publisher.stop()
             self._library.close()
+            self._readings.close()
             with contextlib.suppress(IntegrityError):  # said already; what is durable stays
                 self._writer.publish()
             self._watch.stop()
@@ -166,7 +173,10 @@ class Recorder:
             if behind:
                 self._recording.stop(Reason.JOURNAL_DAMAGED)
             office.tick()
+            self._readings.grown()
             now = self._clock.boot()
+            if self._lease.standing(now) is Standing.ENDED:
+                self._readings.close()
             if self._recording.stopped in RETRIED and now - tried >= RETRY_S:
                 tried = now
                 self._try_again()
@@ -291,8 +301,8 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         self._transport.close()
 
-    def _say(self, message: Message) -> None:
-        self._out.append(frame(message))
+    def _say(self, message: Message | bytes) -> None:
+        self._out.append(message if isinstance(message, bytes) else frame(message))
         self._office.say(self)
 
     def _hang_up(self) -> None:

@@ -83,6 +83,7 @@ class Recording:
             "intents": self._list_intents,
             "status": self._status,
             "read": self._read,
+            "query": self._read,
             **dict.fromkeys(CUSTODY, self._act),
         }
 
@@ -203,7 +204,7 @@ class Recording:
 
     def _answer(self, client: Client, wanted: _Wanted, ack: Ack) -> None:
         n = wanted.message["n"]
-        if wanted.message["op"] == "read":
+        if wanted.message["op"] in READS:
             self._world.read(client, wanted.message | {"at": ack.index})
         elif wanted.denied is not None:
             client.say({"n": n, "refused": wanted.denied, "index": ack.index})
@@ -388,6 +389,7 @@ KINDS = {
     "request.refused": Kind.ANONYMOUS,
 }
 JOURNAL = ("journal_full", "journal_io", "journal_stalled", "journal_damaged")
+READS = ("read", "query")
 MAX_BATCH = 256
 MAX_PARKED = 256  # admissions of one door that wait for a snapshot
 MAX_QUERY = 4096

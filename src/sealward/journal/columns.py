@@ -10,7 +10,7 @@ import array
 import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -57,10 +57,17 @@ class Columns:
     def append(self, event: Event | None, header: Mapping[str, Any]) -> None:
         """The next entry: its event, or None where its key was erased."""
         if event is None:
-            moment, cells, request = parse_rfc3339(header["time"][:-1] + ".000000Z"), NO_CELLS, ""
+            self._append(parse_rfc3339(header["time"][:-1] + ".000000Z"), NO_CELLS, "")
         else:
-            moment, request = parse_rfc3339(event["time"]), event.get("link", {}).get("request", "")
-            cells = (*_cells(event), header["kid"])
+            request = event.get("link", NONE).get("request", "")
+            self._append(parse_rfc3339(event["time"]), (*_cells(event), header["kid"]), request)
+
+    def skip(self, count: int) -> None:
+        """The next `count` entries are not in the log any more."""
+        for _ in range(count):
+            self._append(0, NO_CELLS, "")
+
+    def _append(self, moment: int, cells: Sequence[str], request: str) -> None:
         self.times.append(moment)
         self._requests += request.encode().ljust(ULID)
         for name, word in zip(KEPT, cells, strict=True):
@@ -78,17 +85,12 @@ class Columns:
         if not dropped:
             return False
         rows = [row for row, code in enumerate(self._codes[KID]) if code in dropped]
-        for row in rows:
-            self.times[row] -= self.times[row] % UNITS["hour"]
-            self._requests[row * ULID : (row + 1) * ULID] = NO_REQUEST
-        for name, codes in self._codes.items():
-            for row in rows:
-                codes[row] = 0
-            left = set(codes)
-            self._words[name] = [word if code in left else "" for code, word in enumerate(self._words[name])]
-            self._code_of[name] = {"": 0} | {word: code for code, word in enumerate(self._words[name]) if word}
-        self._forget()
+        self._blank(rows, lambda moment: moment - moment % UNITS["hour"])
         return True
+
+    def leave(self, count: int) -> None:
+        """The first `count` entries are not in the log any more: they have no facts and are of no time."""
+        self._blank(range(count), lambda _: 0)
 
     # -- questions --
 
@@ -164,6 +166,18 @@ class Columns:
         return found
 
     # -- inside --
+
+    def _blank(self, rows: Positions, when: Callable[[int], int]) -> None:
+        for row in rows:
+            self.times[row] = when(self.times[row])
+            self._requests[row * ULID : (row + 1) * ULID] = NO_REQUEST
+        for name, codes in self._codes.items():
+            for row in rows:
+                codes[row] = 0
+            left = set(codes)
+            self._words[name] = [word if code in left else "" for code, word in enumerate(self._words[name])]
+            self._code_of[name] = {"": 0} | {word: code for code, word in enumerate(self._words[name]) if word}
+        self._forget()
 
     def _forget(self) -> None:
         """What was computed is of other rows."""

@@ -31,7 +31,7 @@ from sealward.keyring.secret import Secret
 
 
 class Index:
-    """Of the journal that `reader` reads. `gone(kids)`: those of them whose keys were erased. Thread-safe.
+    """Of what `reader` reads and is not archived. `gone(kids)`: those of them whose keys were erased. Thread-safe.
 
     `size`: how many entries the log has at least. `purpose_key` is that of events; `random(n)`: n random bytes. One process at
     a time may have it open: the journal's writer, or one on its behalf.
@@ -50,11 +50,12 @@ class Index:
         self._lock = threading.RLock()
         self._loaded: dict[int, Columns] = {}  # the most recently used last
         self._unsaved: set[int] = set()
+        self._gone_before = 0
         self._places = self._read_manifest()
         self._open = self._reopen()
         if self.size > size:  # of another history
-            self._places, self._open = [], Columns(0)
-            self._loaded.clear()
+            self._begin(0)
+        self._let_go()
 
     @property
     def size(self) -> int:
@@ -63,6 +64,8 @@ class Index:
 
     def catch_up(self, until: int) -> None:
         """Takes in the log's entries before `until`, as far as there are any; others may ask meanwhile."""
+        with self._lock:
+            self._let_go()
         more = True
         while more and self.size < until:
             with self._lock:
@@ -91,7 +94,7 @@ class Index:
     def counts_of(self, indices: Sequence[int], by: Sequence[str]) -> Counts:
         """The same of given entries of one run."""
         with self._lock:
-            columns = self._run(indices[0] // ROWS) if indices else None
+            columns = self._run((indices[0] - self._base) // ROWS) if indices else None
             return columns.counts(by, [index - columns.first for index in indices]) if columns else Counter()
 
     def on_erased(self, kids: Collection[str]) -> None:
@@ -120,17 +123,49 @@ class Index:
 
     def _take(self, count: int) -> bool:
         erased: list[str] = []
-        taken = 0
-        for row in islice(self._reader.rows(self.size), count):
+        start = self.size
+        for row in islice(self._reader.rows(start), count):
+            if row.index != self.size:  # what stood between has just been archived
+                self._let_go()
+                break
             self._open.append(row.event, row.header)
-            taken += 1
             if row.event is not None and row.event["type"] == ERASED:
                 erased += row.event["erasure"].get("kids", ())
             if len(self._open) == ROWS:
                 self._close_run()
         if erased:
             self.on_erased(erased)
-        return taken > 0
+        return self.size > start
+
+    def _begin(self, first: int) -> None:
+        """Nothing is known of what comes before."""
+        self._places, self._open = [], Columns(first // ROWS * ROWS)
+        self._open.skip(first % ROWS)
+        self._loaded.clear()
+        self._unsaved.clear()
+
+    def _let_go(self) -> None:
+        """What was archived leaves the index too."""
+        first = self._reader.archived()
+        if first <= self._gone_before:
+            return
+        self._gone_before = first
+        if first > self.size:
+            self._begin(first)
+            return
+        left = [place for place in self._places if place.first + ROWS <= first]
+        for place in left:
+            self._loaded.pop(place.first, None)
+        self._places = self._places[len(left) :]
+        straddling = self._run(0)
+        if straddling is not None and straddling.first < first:
+            straddling.leave(first - straddling.first)
+            self._unsaved.add(straddling.first)
+        self._disk.remove([_name(place.first) for place in left])
+
+    @property
+    def _base(self) -> int:
+        return self._places[0].first if self._places else self._open.first
 
     def _close_run(self) -> None:
         full = self._open
@@ -166,7 +201,8 @@ class Index:
         except (FileNotFoundError, InvalidTag, FormatError, ValueError) as error:
             LOG.warning("a file of the side index is made anew", file=_name(place.first), cause=type(error).__name__)
             columns = Columns(place.first)
-            for row in islice(self._reader.rows(place.first), ROWS):
+            columns.skip(max(0, self._reader.archived() - place.first))
+            for row in islice(self._reader.rows(place.first), ROWS - len(columns)):
                 columns.append(row.event, row.header)
             self._unsaved.add(place.first)
         if columns.drop(self._gone(columns.kids)):
@@ -211,7 +247,7 @@ class Index:
         except (InvalidTag, ValueError, TypeError) as error:
             LOG.warning("the side index is made anew", cause=type(error).__name__)
             return []
-        whole = [place for number, place in enumerate(places) if place.first == number * ROWS]
+        whole = [place for number, place in enumerate(places) if place.first == places[0].first + number * ROWS]
         return whole if len(whole) == len(places) else []
 
     def _sealed_manifest(self, places: list[_Place]) -> bytes:

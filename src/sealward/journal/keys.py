@@ -44,11 +44,11 @@ def load_keys(directory: Path) -> LogKeys:
     """
     private = directory / "private"
     signer = LogSigner(
-        _verifier(directory).name,
+        verifier_of(directory).name,
         Ed25519PrivateKey.from_private_bytes(read_key(private / "log.key").reveal()),
         MLDSA44PrivateKey.from_seed_bytes(read_key(private / "log.mldsa").reveal()),
     )
-    if signer.verifier != _verifier(directory):
+    if signer.verifier != verifier_of(directory):
         raise IntegrityError("journal_damaged", "vkey is not that of private/log.key")
     return LogKeys(signer, load_purpose_key(directory))
 
@@ -63,7 +63,8 @@ def load_purpose_key(directory: Path) -> Secret:
     return KekFile(private / "events.kek").unwrap(PURPOSE, str(wrapped))
 
 
-def _verifier(directory: Path) -> Verifier:
+def verifier_of(directory: Path) -> Verifier:
+    """The key that lies beside the log. Raises as `load_keys`."""
     try:
         return Verifier.parse((directory / "vkey").read_text())
     except (FormatError, UnicodeDecodeError) as error:

@@ -87,7 +87,7 @@ class Find:
     def parse(cls, query: Any) -> Find:
         """FormatError("malformed"). `where`: {column, or dotted path of a member: [word, …]}; one word of each must fit."""
         _check(query, {"since", "until", "where", "limit", "count", "by"})
-        since, until, limit = query.get("since", 0), query.get("until", FOREVER), query.get("limit", LIMIT)
+        since, until, limit = query.get("since", 1), query.get("until", FOREVER), query.get("limit", LIMIT)
         if any(type(number) is not int or number < 0 for number in (since, until, limit)):
             raise FormatError("malformed", "since, until and limit are numbers")
         by, where = query.get("by", []), query.get("where", {})

@@ -6,10 +6,13 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sealward.formats.passes import SKEW, parse_pass
+from siege_door import Recorder, present
 from siege_wire import NOTHING, Answer, read_answer
 
 if TYPE_CHECKING:
@@ -74,6 +77,16 @@ def slow_body(siege: Siege, outcome: Outcome) -> None:
     _secured(siege, outcome, siege.chat().but(body=b"", content_length=b"100000").raw, b" ")
 
 
+def expired_pass(siege: Siege, outcome: Outcome) -> None:
+    """An honest pass, presented a second after its time (its `exp` and five seconds)."""
+    with Recorder(siege) as door:
+        admitted = door.admit()
+        over = parse_pass(admitted.text).admission["exp"] + SKEW
+        while time.time() < over and not siege.slow.over:
+            time.sleep(0.2)
+        outcome.answer = present(siege, admitted.text, host=b"localhost")
+
+
 def first_hello(siege: Siege, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
     """The first flight of a client's handshake."""
     tls = ssl.create_default_context(cafile=siege.home / "tls/ca.pem")
@@ -114,4 +127,4 @@ def _secured(siege: Siege, outcome: Outcome, first: bytes, again: bytes) -> None
             return
 
 
-PLAYS = (silent_connection, half_a_hello, silent_after_the_handshake, slow_head, slow_body)
+PLAYS = (silent_connection, half_a_hello, silent_after_the_handshake, slow_head, slow_body, expired_pass)

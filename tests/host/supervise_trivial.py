@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from sealward.cli.log import log_to_stderr
-from sealward.cli.run import start_of
+from sealward.cli.be import start_of
 from sealward.clock import SystemClock
 from sealward.errors import SealwardError
 from sealward.host.deployment import Deployment

@@ -90,7 +90,7 @@ NOUNS = {
     "journal": Noun("sealward.cli.journal:journal", "Write, read, verify and export the journal."),
     "witness": Noun("sealward.cli.witness:witness", "Watch that a log only ever grows."),
     "completion": Noun("sealward.cli.completion:completion", "Print the completion script of a shell."),
-    "run": Noun("sealward.cli.run:run"),
+    "run": Noun("sealward.cli.be:run"),
 }
 
 

@@ -30,14 +30,13 @@ class Events:
                     self._blank(found)
             return found
         text = self._held + piece
-        if self._after_cr and text.startswith(b"\n"):
-            text = text[1:]
+        if self._after_cr and text:
+            self._after_cr = False
+            text = text.removeprefix(b"\n")
         if b"\r" in text:
             # A CR at the very end may be the first half of CRLF: it ends its line now, and the LF is skipped later.
             self._after_cr = text.endswith(b"\r")
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        elif text:
-            self._after_cr = False
         lines = text.split(b"\n")
         self._held = lines.pop()
         self._lines(lines, found)

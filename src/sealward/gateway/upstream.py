@@ -47,6 +47,7 @@ class Pool:
         self.address, self.ticker, self.limits = address, ticker, limits
         self._loop = asyncio.get_running_loop()
         self._idle: deque[Connection] = deque()
+        self._all: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self.opened = 0
         self.on_lost: list[Lost] = []
@@ -65,9 +66,11 @@ class Pool:
         return call
 
     def close(self) -> None:
-        """End what is idle; calls go on."""
-        while self._idle:
-            self._idle.pop().drop()
+        """End every connection; calls under way are `upstream_unavailable`."""
+        for task in self._connecting:
+            task.cancel()
+        for connection in list(self._all):
+            connection.end()
 
     def keep(self, connection: Connection) -> None:
         """Back from a complete answer."""
@@ -79,6 +82,7 @@ class Pool:
 
     def lost(self, connection: Connection, *, by_itself: bool) -> None:
         """A connection that is no more; `by_itself`: its server or the network ended it."""
+        self._all.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         if by_itself:
@@ -93,6 +97,7 @@ class Pool:
             call.fail(Reason.UPSTREAM_UNAVAILABLE)
             return
         self.opened += 1
+        self._all.add(connection)
         if call.over:
             self.keep(connection)
         else:
@@ -185,6 +190,10 @@ class Connection(asyncio.Protocol):
         """End it without a word to the call."""
         self._call = None
         self._end()
+
+    def end(self) -> None:
+        """The pool is closed."""
+        self._fail(Reason.UPSTREAM_UNAVAILABLE)
 
     def pause(self) -> None:
         self.deadline = NEVER

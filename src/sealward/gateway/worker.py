@@ -139,6 +139,8 @@ class Worker(Server):
             listener.stop()
         self.reset()
         self.sidecars.stop()
+        if self.control is not None:
+            self.control.close()
         self.link.stop()
         self.ticker.stop()
 

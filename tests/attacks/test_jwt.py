@@ -1,4 +1,7 @@
-"""Attack: forge, bend or borrow a signed token (rows 1 to 30, 34). Each test leaves from a token that is accepted and changes one thing."""
+"""Attack: forge, bend or borrow a signed token (rows 1 to 30 and 34).
+
+Each test leaves from a token that is accepted (`refused` proves it) and changes one thing.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,31 @@ import hmac
 import json
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from forge import (
-    CI, DOOR, IDP, NOW_S, OURS, PIPELINE, POD, PROVIDER, b64, ed25519_key, issuers, jwk, p256, pinned, proven, refused, rsa_key,
-    rules, sign,
+    DOOR,
+    IDP,
+    NOW_S,
+    OURS,
+    PIPELINE,
+    POD,
+    PROVIDER,
+    b64,
+    ed25519_key,
+    issuers,
+    jwk,
+    p256,
+    pinned,
+    proven,
+    refused,
+    rsa_key,
+    rules,
 )  # fmt: skip
 from people import NOW
 from sealward.errors import Reason, Refused
+from sealward.identity.access import Access
 from sealward.identity.jwt import UnknownKey
 from shared import vector
 
@@ -224,7 +243,7 @@ def test_a_claim_twice_inside_an_object_is_refused() -> None:
 
 
 def test_a_claim_twice_under_an_escaped_name_is_refused() -> None:
-    """`\\u0073ub` is `sub`."""
+    """Whoever decodes escapes first sees one name, whoever compares bytes two."""
     raw = PROVIDER.claims_text().replace('"sub": "u-1"', '"sub": "u-1", "\\u0073ub": "admin"').encode()
     refused(PROVIDER.token(raw_claims=raw), "token_invalid")
 
@@ -255,7 +274,7 @@ def test_a_payload_of_invalid_utf8_is_refused() -> None:
 
 
 def test_bytes_behind_the_payload_are_refused() -> None:
-    """`{…}{…}`: which of them?"""
+    """Two objects: which of them is meant."""
     refused(PROVIDER.token(raw_claims=PROVIDER.claims_text().encode() * 2), "token_invalid")
 
 
@@ -504,7 +523,8 @@ def test_a_token_without_the_time_it_was_made_is_refused() -> None:
 
 def test_a_truncated_signature_is_refused() -> None:
     """Row 29."""
-    refused(PROVIDER.token()[:-4], "token_invalid")
+    signed, _, signature = PROVIDER.token().rpartition(b".")
+    refused(signed + b"." + signature[:-6], "token_invalid")
 
 
 def test_a_signature_of_zeros_is_refused() -> None:
@@ -521,7 +541,7 @@ def test_an_overlong_signature_is_refused() -> None:
 def test_a_signature_in_der_is_refused() -> None:
     """Row 29: JWS wants r and s side by side."""
     signed = PROVIDER.token().rpartition(b".")[0]
-    der = p256("idp").sign(signed, ec.ECDSA(p256_hash()))
+    der = p256("idp").sign(signed, ec.ECDSA(hashes.SHA256()))
     refused(signed + b"." + b64(der).encode(), "token_invalid")
 
 
@@ -562,8 +582,7 @@ def test_white_space_inside_a_token_is_refused() -> None:
 
 def test_json_serialization_is_refused() -> None:
     """Row 29."""
-    value = {"payload": b64(dict(PROVIDER.claims)), "protected": b64(dict(PROVIDER.header)), "signature": "x.y"}
-    refused(json.dumps(value, separators=(";", ":")).encode(), "credential_malformed")
+    refused(json.dumps({"payload": PROVIDER.token().decode()}).encode(), "credential_malformed")
 
 
 def test_an_encrypted_token_is_refused() -> None:
@@ -601,7 +620,7 @@ def test_a_subject_with_a_control_character_is_refused() -> None:
 
 
 def test_a_subject_of_look_alike_letters_is_refused() -> None:
-    """Cyrillic `а`: no name of ours has it."""
+    """A Cyrillic letter in the place of an `a`: no name of ours has it."""
     refused(OURS.token(sub="\u0430nn"), "token_invalid", by=OURS)
 
 
@@ -679,26 +698,22 @@ def test_all_hostile_tokens_of_the_vectors_are_refused_and_the_control_is_not() 
     row = {"issuer": "https://cp.example", "audience": "https://gw.example", "keys": keys, "max_age": 900}
     row |= {"principals": [{"pins": {"sub": "u"}, "subject": "ann"}], "profile": "rfc9068"}
     found, now = rules({"cp": row}), data["now"] * 1_000_000
-    accepted = []
-    for name, token in data["cases"].items():
-        try:
-            proven(token.encode(), found, now=now, audience="https://gw.example")
-            accepted.append(name)
-        except Refused as caught:
-            assert caught.reason in REASONS, (name, caught.reason)
-    assert accepted == ["control"]
-    assert len(data["cases"]) == 47
+    told = {name: outcome(found, token.encode(), now) for name, token in data["cases"].items()}
+    assert [name for name, reason in told.items() if reason is None] == ["control"]
+    assert set(told.values()) <= {None, *REASONS}
+    assert len(told) == 47
 
 
-def p256_hash() -> object:
-    """The digest of ES256."""
-    from cryptography.hazmat.primitives import hashes
-
-    return hashes.SHA256()
+def outcome(found: Access, token: bytes, now: int) -> Reason | None:
+    """Why it is refused; None: it is not."""
+    try:
+        proven(token, found, now=now, audience="https://gw.example")
+    except Refused as caught:
+        return caught.reason
+    return None
 
 
 REASONS = {
     Reason.CREDENTIAL_MALFORMED, Reason.CREDENTIAL_MULTIPLE, Reason.TOKEN_INVALID, Reason.TOKEN_ISSUER, Reason.TOKEN_AUDIENCE,
     Reason.TOKEN_EXPIRED,
 }  # fmt: skip
-assert (CI, sign)

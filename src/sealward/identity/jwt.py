@@ -36,15 +36,9 @@ class Envelope:
     @classmethod
     def open(cls, token: bytes) -> Envelope:
         """Refused: credential_malformed (not the form of a token), token_invalid (what is in it has two readings)."""
-        parts = FORM.fullmatch(token) if len(token) <= MAX_TOKEN else None
-        if parts is None:
-            raise Refused(Reason.CREDENTIAL_MALFORMED, "not a token")
+        header, payload, signature = split(token)
         try:
-            header, payload, signature = (unb64url(part.decode("ascii")) for part in parts.groups())
-        except FormatError:
-            raise Refused(Reason.CREDENTIAL_MALFORMED, "not canonical base64url") from None
-        try:
-            return cls(parse_object(header), parse_object(payload), token[: parts.end(2)], signature)
+            return cls(parse_object(header), parse_object(payload), token.rpartition(b".")[0], signature)
         except FormatError as error:
             raise Refused(Reason.TOKEN_INVALID, error.detail) from None
 
@@ -71,6 +65,18 @@ class Expected:
     profile: Profile
     audience: str
     max_age: int
+
+
+def split(token: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, payload and signature of a compact JWS in its one spelling; Refused(credential_malformed)."""
+    parts = FORM.fullmatch(token) if len(token) <= MAX_TOKEN else None
+    if parts is None:
+        raise Refused(Reason.CREDENTIAL_MALFORMED, "not a token")
+    try:
+        header, payload, signature = (unb64url(part.decode("ascii")) for part in parts.groups())
+    except FormatError:
+        raise Refused(Reason.CREDENTIAL_MALFORMED, "not canonical base64url") from None
+    return header, payload, signature
 
 
 class UnknownKey(Refused):

@@ -114,6 +114,7 @@ class Recorder:
     def __init__(self) -> None:
         self.admitted: dict[str, dict[str, Any]] = {}
         self.closed: dict[str, dict[str, Any]] = {}
+        self.asked: list[dict[str, Any]] = []
         self.all_closed: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refuse = ""
@@ -136,6 +137,8 @@ class Recorder:
         kind = message["op"]
         if kind == "record":
             self.events.append(message["event"])
+        elif kind == "receipt":
+            self.asked.append(message)
         elif kind == "admit":
             self.admitted[message["req"]] = message
         elif kind == "close":

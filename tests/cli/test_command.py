@@ -13,8 +13,8 @@ import pytest
 
 from sealward import cli
 from sealward.cli import NOUNS, run
-from sealward.cli.output import Output
 from sealward.cli.be import MAINS, start_of
+from sealward.cli.output import Output
 from sealward.errors import ConfigurationError, IntegrityError, Reason, Refused, UnreachableError
 from sealward.host.supervisor import ROLES
 

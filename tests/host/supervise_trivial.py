@@ -16,8 +16,8 @@ import signal
 import sys
 from pathlib import Path
 
-from sealward.cli.log import log_to_stderr
 from sealward.cli.be import start_of
+from sealward.cli.log import log_to_stderr
 from sealward.clock import SystemClock
 from sealward.errors import SealwardError
 from sealward.host.deployment import Deployment

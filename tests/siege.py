@@ -36,11 +36,14 @@ CANARY = "prompt-canary-7f3a9c"
 class Watch:
     """What the journal got between two marks; filled when the watch is over."""
 
+    door: str
     events: list[Event] = field(default_factory=list)
 
     def of(self, port: int) -> list[Event]:
-        """Of one connection of ours."""
-        return [event for event in self.events if event.get("source", {}).get("port") == port]
+        """Of one connection of ours; another door may have one from the same port."""
+        others = ("door",) if self.door == "management" else ("admin", "control")
+        found = [event for event in self.events if event.get("source", {}).get("port") == port]
+        return [event for event in found if not event["instance"].startswith(others)]
 
 
 class Siege(Living):
@@ -183,7 +186,7 @@ class Siege(Living):
         A caller's connection is known by its port, so the last mark will do; at the sidecar all look alike.
         """
         start, before = self.mark(door) if door == "sidecar" else self._read_to, self.model.bytes
-        watch = Watch()
+        watch = Watch(door)
         yield watch
         self.collect(watch, start, door)
         assert served or self.model.bytes == before, "bytes reached the model"

@@ -92,6 +92,24 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 @contextmanager
+def acting_as(user: User) -> Iterator[None]:
+    """Where we are root, `user`'s rights only: his folder may hold links that he laid for root to follow."""
+    if os.geteuid() != 0 or user.uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(user.gid)
+    os.seteuid(user.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        os.setgroups(groups)
+
+
+@contextmanager
 def socket_address(path: Path) -> Iterator[str]:
     """An address for `path` that fits into a sockaddr_un (107 bytes) however deep the deployment lies."""
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:

@@ -57,11 +57,13 @@ async def populate(office: Office) -> dict[str, str]:
     await made(office, "services", {"id": "off"})
     await made(office, "services/off/disable", {})
     key = await made(office, "apikeys", {"owner": "ann"})
+    asleep = await made(office, "apikeys", {"owner": "app"})
+    await made(office, f"apikeys/{asleep['id']}/suspend", {})
     await made(office, "roles/operator/subjects", {"subject": "ann"})
     grant = await made(office, "grants", {"to": "subject:ann", "model": "m1"})
     await made(office, "models/later/approve", {"digest": "sha256:" + "2" * 64})
     await ask(office, "PUT", "/api/v1/limits/subject:ann", {"concurrent": 2})
-    return {"key": key["id"], "secret": key["key"], "grant": grant["id"]}
+    return {"key": key["id"], "secret": key["key"], "asleep": asleep["id"], "grant": grant["id"]}
 
 
 def case(route: AdminRoute, have: dict[str, str]) -> tuple[str, Any]:
@@ -69,7 +71,7 @@ def case(route: AdminRoute, have: dict[str, str]) -> tuple[str, Any]:
     noun = route.name.partition(".")[0]
     ident = {
         "user.enable": "gone", "user.disable": "ann", "service.enable": "off", "service.disable": "app", "role.remove": "ann",
-        "model.deploy": "later",
+        "model.deploy": "later", "apikey.confirm": have.get("asleep", "k"),
     }.get(route.name)  # fmt: skip
     ident = ident or {"apikey": have["key"], "grant": have["grant"], "model": "m1", "limit": "subject:ann"}.get(noun, "")
     bodies: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A log that goes on from another: what its first entry commits to, who finds out when that is less, and who is erased in both."""
+"""A log that goes on from another: what its first entry commits to, who finds out when that is less, who is erased in both."""
 
 from __future__ import annotations
 

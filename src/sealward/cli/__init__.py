@@ -89,6 +89,7 @@ NOUNS = {
     "model": Noun("sealward.cli.model:model", "Which models may serve."),
     "journal": Noun("sealward.cli.journal:journal", "Write, read, verify and export the journal."),
     "witness": Noun("sealward.cli.witness:witness", "Watch that a log only ever grows."),
+    "recover": Noun("sealward.cli.recover:recover", "The way on from a state that refuses."),
     "completion": Noun("sealward.cli.completion:completion", "Print the completion script of a shell."),
     "run": Noun("sealward.cli.be:run"),
 }

@@ -1,4 +1,4 @@
-"""`sealward apikey`: create, list, rotate, suspend and revoke API keys."""
+"""`sealward apikey`: create, list, rotate, suspend, confirm and revoke API keys."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def rotate(api: AdminApi, out: Output, key_id: str, overlap: int) -> None:
 def suspend(api: AdminApi, out: Output, key_id: str) -> None:
     """Refuse KEY_ID, and keep its row."""
     out.data(api.post(f"apikeys/{segment(key_id)}/suspend"), f"suspended {key_id}")
+
+
+@apikey.command()
+@click.argument("key_id", metavar="ID")
+@admin_verb
+def confirm(api: AdminApi, out: Output, key_id: str) -> None:
+    """Let the suspended key ID prove its owner again."""
+    out.data(api.post(f"apikeys/{segment(key_id)}/confirm"), f"confirmed {key_id}")
 
 
 @apikey.command()

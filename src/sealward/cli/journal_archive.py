@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from sealward.cli.journal_custody import act, acting_as, directory_argument
+from sealward.cli.journal_custody import act, directory_argument
 from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.output import Output, shared_options
 from sealward.clock import SystemClock
@@ -17,6 +17,7 @@ from sealward.journal.archive import Made, Part, copy, older
 from sealward.journal.durable import OsDisk
 from sealward.journal.init import MLDSA_VKEY
 from sealward.journal.verify import Trust
+from sealward.process import User, acting_as
 from sealward.settings import FILE, Seconds, Settings
 
 
@@ -66,16 +67,16 @@ class Owned:
 
     def __init__(self, directory: Path) -> None:
         about = directory.stat()
-        self._disk, self._user = OsDisk(directory), (about.st_uid, about.st_gid)
+        self._disk, self._user = OsDisk(directory), User(about.st_uid, about.st_gid)
 
     def read(self, name: str) -> bytes:
         """FileNotFoundError."""
-        with acting_as(*self._user):
+        with acting_as(self._user):
             return self._disk.read(name)
 
     def names(self, folder: str) -> list[str]:
         """Empty where there is none."""
-        with acting_as(*self._user):
+        with acting_as(self._user):
             return self._disk.names(folder)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sealward.cli.journal_place import Place
+from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.output import Output, shared_options
 from sealward.clock import SystemClock
 from sealward.errors import UsageError
@@ -19,11 +19,17 @@ from sealward.gateway.counters import Counters
 from sealward.gateway.intents import Intents
 from sealward.gateway.recoveries import Recoveries
 from sealward.journal.client import ask_owner
+from sealward.journal.cosigning import refuse_if_behind
 from sealward.journal.custody import Custody
 from sealward.journal.durable import OsDisk
 from sealward.journal.folds import Fold
+from sealward.journal.key_stores import elders_of
 from sealward.journal.keys import load_keys
+from sealward.journal.reader import Reader
+from sealward.journal.witness_client import WitnessClient
 from sealward.journal.writer import Writer
+from sealward.process import User, acting_as
+from sealward.settings import FILE
 
 Directory = click.Path(path_type=Path, exists=True, file_okay=False)
 directory_argument = click.argument("directory", metavar="[DIR]", type=Directory, required=False)
@@ -83,7 +89,7 @@ def act(place: Place, message: dict[str, Any]) -> dict[str, Any]:
     done = ask_owner(place.directory.resolve().parent / "run/recorder.owner.sock", message)
     if done is not None:
         return {name: value for name, value in done.items() if name != "n"}
-    with opened_by_hand(place.directory) as writer:
+    with opened_by_hand(place) as writer:
         try:
             return Custody(writer, SystemClock(), os.urandom).perform(message)
         except FormatError as error:
@@ -91,34 +97,19 @@ def act(place: Place, message: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def opened_by_hand(directory: Path) -> Iterator[Writer]:
-    """The journal's writer while nobody else has it, as the user who owns it: root follows no links that he may have laid."""
-    clock, about = SystemClock(), directory.stat()
+def opened_by_hand(place: Place) -> Iterator[Writer]:
+    """The journal's writer while nobody else has it, as the user who owns it; witnesses are asked first."""
+    clock, directory = SystemClock(), place.directory
+    about = directory.stat()
     folds: list[Fold] = []
-    if (directory.resolve().parent / "sealward.yaml").exists():  # those of the recorder, or its next start has to replay
+    if (directory.resolve().parent / FILE).exists():  # those of the recorder, or its next start has to replay
         folds = [Counters(clock), Intents(), Recoveries()]
-    with acting_as(about.st_uid, about.st_gid):
-        writer = Writer.open(OsDisk(directory), load_keys(directory), clock=clock, random=os.urandom, folds=folds)
-        with closing(writer):
+    with acting_as(User(about.st_uid, about.st_gid)):
+        disk = OsDisk(directory)
+        refuse_if_behind(Reader(disk, vkey_of(directory)), [WitnessClient.of(each) for each in place.witnesses])
+        keys, elders = load_keys(directory), elders_of(directory.resolve(), clock)
+        with closing(Writer.open(disk, keys, clock=clock, random=os.urandom, folds=folds, elders=elders)) as writer:
             yield writer
-
-
-@contextmanager
-def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Where we are root, another user's rights only."""
-    if os.geteuid() != 0 or uid == 0:
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(gid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(os.getgid())
-        os.setgroups(groups)
 
 
 def _range(first: int | None, last: int | None, because: str) -> dict[str, Any]:

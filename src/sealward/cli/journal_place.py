@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from sealward.clock import SystemClock
-from sealward.errors import ConfigurationError
+from sealward.errors import ConfigurationError, IntegrityError
 from sealward.events import Event
 from sealward.formats import canonical
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
 from sealward.formats.note import Verifier
+from sealward.host.deployment import Deployment
+from sealward.host.recovery_log import act
 from sealward.journal.client import read_rows
 from sealward.journal.cosigning import refuse_if_behind
 from sealward.journal.durable import OsDisk
-from sealward.journal.keys import load_keys
+from sealward.journal.keys import SubjectKeys, load_keys, load_purpose_key
 from sealward.journal.reader import Reader, Row
 from sealward.journal.requests import ENDING
 from sealward.journal.witness_client import WitnessClient
@@ -74,15 +76,10 @@ class Place:
         return self.directory.resolve().parent / "run/recorder.owner.sock"
 
     def _rows_by_hand(self, query: Json) -> Iterator[Json]:
-        """Asks the witnesses, takes the lock, recovers, records the read, gives up the lock, reads."""
-        clock, disk = SystemClock(), OsDisk(self.directory)
-        refuse_if_behind(Reader(disk, vkey_of(self.directory)), [WitnessClient.of(each) for each in self.witnesses])
-        with closing(Writer.open(disk, load_keys(self.directory), clock=clock, random=os.urandom)) as writer:
-            end = writer.size
-            writer.commit([Draft(_read_event(query, clock.now()))])
+        reader, end = self._recorded(query)
         at = max(query.get("from", 0), end - query["last"] if "last" in query else 0)
         while True:
-            for row in writer.reader.rows(at):
+            for row in reader.rows(at):
                 if row.index >= end:
                     break
                 at = row.index + 1
@@ -92,6 +89,28 @@ class Place:
                 return
             end = FOREVER
             time.sleep(FOLLOW_EVERY)
+
+    def _recorded(self, query: Json) -> tuple[Reader, int]:
+        """Asks the witnesses, takes the lock, recovers, records the read, gives up the lock: who reads now, up to where.
+
+        A log that must not be written any more is read too: then the read is a line of recovery.log, and an entry later.
+        """
+        clock, disk = SystemClock(), OsDisk(self.directory)
+        refuse_if_behind(Reader(disk, vkey_of(self.directory)), [WitnessClient.of(each) for each in self.witnesses])
+        try:
+            with closing(Writer.open(disk, load_keys(self.directory), clock=clock, random=os.urandom)) as writer:
+                end = writer.size
+                writer.commit([Draft(_read_event(query, clock.now()))])
+                return writer.reader, end
+        except IntegrityError as error:
+            if error.code != "journal_damaged":
+                raise
+            deployment, asked = Deployment.at(self.directory.resolve().parent), canonical.dumps(query).decode()
+            origin = Settings.load(deployment.home).journal.origin
+            verb = f"journal read {self.directory.name}"
+            act(deployment, origin, verb=verb, state="journal_damaged", because=asked, now_us=clock.now())
+            keys = SubjectKeys(disk, load_purpose_key(self.directory))
+            return Reader(disk, vkey_of(self.directory), keys), FOREVER
 
 
 def vkey_of(directory: Path) -> Verifier:

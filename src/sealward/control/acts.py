@@ -89,6 +89,14 @@ def suspend_key(snapshot: Snapshot, key_id: str) -> Act:
     return Act("apikey.suspended", f"apikey:{key_id}", "suspend", (_put("keys", key_id, {**row, "suspended": True}),))
 
 
+def confirm_key(snapshot: Snapshot, key_id: str) -> Act:
+    """A suspended key proves its owner again: somebody has looked at it."""
+    row = _row(snapshot, "keys", key_id, f"key {key_id}")
+    if "suspended" not in row:
+        raise _refused(f"key {key_id} is not suspended", 409)
+    return Act("config.changed", f"apikey:{key_id}", "confirm", (_put("keys", key_id, _without(row, "suspended")),))
+
+
 def revoke_key(snapshot: Snapshot, key_id: str) -> Act:
     """Both its secrets, for ever."""
     row = _row(snapshot, "keys", key_id, f"key {key_id}")
@@ -189,6 +197,12 @@ def set_limit(snapshot: Snapshot, name: str, row: Row | None) -> Act:
         raise _refused(f"{name} has no limit of its own", 404)
     op: Op = ["del", "limits", name] if row is None else _put("limits", name, row)
     return Act("limit.changed", f"limit:{name}", "set" if row else "unset", (op,), _limits(before), _limits(row))
+
+
+def distrust(sections: Mapping[str, Mapping[str, Row]], now: str) -> list[Op]:
+    """After a rollback: what was revoked since may be back, so every key waits to be confirmed, and no older token counts."""
+    keys = [_put("keys", ident, {**row, "suspended": True}) for ident, row in sections["keys"].items() if "suspended" not in row]
+    return keys + [_put("issuers", ident, {**row, "not_before": now}) for ident, row in sections["issuers"].items()]
 
 
 def again(event: Event, snapshot: Snapshot) -> Act | None:

@@ -110,6 +110,11 @@ async def suspend_key(office: OfficeDep, call: CallDep, id: str) -> Answer:  # n
     return _told(await office.change(call, lambda now: acts.suspend_key(now, id)), id=id)
 
 
+async def confirm_key(office: OfficeDep, call: CallDep, id: str) -> Answer:  # noqa: A002 - the same
+    """It proves its owner again."""
+    return _told(await office.change(call, lambda now: acts.confirm_key(now, id)), id=id)
+
+
 async def revoke_key(office: OfficeDep, call: CallDep, id: str) -> Answer:  # noqa: A002 - the same
     """New requests are refused and its streams cut, at every door."""
     return _told(await office.change(call, lambda now: acts.revoke_key(now, id)), id=id)
@@ -220,6 +225,7 @@ CHANGES: Mapping[str, Callable[..., Any]] = {
     "apikey.create": create_key,
     "apikey.rotate": rotate_key,
     "apikey.suspend": suspend_key,
+    "apikey.confirm": confirm_key,
     "apikey.revoke": revoke_key,
     "role.assign": assign_role,
     "role.remove": remove_role,

@@ -43,6 +43,7 @@ from sealward.gateway.view import View
 from sealward.gateway.watch import Watch
 from sealward.journal.cosigning import NOBODY, Witnesses, refuse_if_behind
 from sealward.journal.durable import OsDisk
+from sealward.journal.key_stores import elders_of
 from sealward.journal.keys import load_keys, load_purpose_key, verifier_of
 from sealward.journal.publisher import Publisher
 from sealward.journal.reader import Reader
@@ -84,8 +85,8 @@ class Recorder:
         self._lease = Lease(partial(load_purpose_key, journal), self._clock.boot())
         for name in refuse_if_behind(Reader(disk, keys.signer.verifier), witnesses.clients):
             LOG.warning("witness does not answer", name=name)
-        folds = (counters, intents, recoveries)
-        self._writer = Writer.open(disk, keys, clock=self._clock, random=os.urandom, folds=folds)
+        folds, elders = (counters, intents, recoveries), elders_of(journal, self._clock)
+        self._writer = Writer.open(disk, keys, clock=self._clock, random=os.urandom, folds=folds, elders=elders)
         author = Author("recorder", self._clock, os.urandom)
         self._watch = Watch(self._writer, recoveries, witnesses, journal.parent / "recovery/recovery.log", author)
         self._follower = Follower(run / "signer.recorder.sock", View(public, floor=counters.epoch), self._clock)

@@ -86,6 +86,13 @@ class RecoveryLog:
         self._seen: object = None
         self._complained = False
 
+    def origin(self, present: str) -> str:
+        """Of the log that its first line was written for; `present` where nothing is said."""
+        try:
+            return self._path.with_name("origin").read_text("utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError):
+            return present
+
     def changed(self) -> bytes | None:
         """Its content, where it is another than at the last call; None else, and where there never was one."""
         try:

@@ -70,7 +70,7 @@ class Watch:
 
     def _lines(self) -> list[Event]:
         data = self._file.changed()
-        return [] if data is None else self._recoveries.due(data, self._origin, self._author)
+        return [] if data is None else self._recoveries.due(data, self._file.origin(self._origin), self._author)
 
     def _drop(self) -> None:
         """By its entry, not by the line."""

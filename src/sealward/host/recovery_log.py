@@ -34,15 +34,24 @@ def act(deployment: Deployment, origin: str, *, verb: str, state: str, because: 
     if not file.parent.is_dir():
         raise ConfigurationError(f"{file.parent} is missing", remedy="run `sealward init` again: it adds what is missing")
     line = {"time": rfc3339(now_us), "by": f"uid:{os.getuid()}", "verb": verb, "state": state, "because": words}
+    owner = User(deployment.owner.uid, deployment.users["recorder"].gid)
     with _alone(file.parent):
+        origin = _chain(file.parent / ORIGIN, origin, owner)
         before = file.read_bytes() if file.exists() else b""
         try:
             after = before + recovery_line(before, origin, line)
         except FormatError as error:
             remedy = "restore it from a copy; the journal holds every line that was taken in"
             raise IntegrityError("recovery_log", f"{file}: {error}", remedy=remedy) from error
-        put(file, after, User(deployment.owner.uid, deployment.users["recorder"].gid), 0o640, replace=True)
+        put(file, after, owner, 0o640, replace=True)
         return len(parse_recovery_log(after, origin)) - 1
+
+
+def _chain(file: Path, origin: str, owner: User) -> str:
+    """The origin that the first line was written under: the log is never cut, also where the journal has a successor."""
+    if not file.exists():
+        put(file, origin.encode() + b"\n", owner, 0o640)
+    return file.read_text("utf-8").removesuffix("\n")
 
 
 @contextmanager
@@ -56,5 +65,5 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-FILE = "recovery/recovery.log"
+FILE, ORIGIN = "recovery/recovery.log", "origin"
 MAX_WORDS = 1024

@@ -57,6 +57,7 @@ ROUTES = (
     AdminRoute("POST", "/api/v1/apikeys", "apikey.create", "apikey:create", "apikey.created"),
     AdminRoute("POST", "/api/v1/apikeys/{id}/rotate", "apikey.rotate", "apikey:rotate", "apikey.rotated"),
     AdminRoute("POST", "/api/v1/apikeys/{id}/suspend", "apikey.suspend", "apikey:revoke", "apikey.suspended"),
+    AdminRoute("POST", "/api/v1/apikeys/{id}/confirm", "apikey.confirm", "apikey:create", "config.changed"),
     AdminRoute("POST", "/api/v1/apikeys/{id}/revoke", "apikey.revoke", "apikey:revoke", "apikey.revoked"),
     AdminRoute("POST", "/api/v1/tokens", "token.mint", "token:mint", "token.minted"),
     AdminRoute("POST", "/api/v1/tokens/revoke", "token.revoke", "token:revoke", "token.revoked"),

@@ -77,7 +77,7 @@ class Custody:
     def _archivable(self, asked: Message) -> Answer:
         """`{}` → `{from, to}`: entries `from` to before `to` may be archived now. A hold ends it."""
         del asked
-        first, end = self._writer.reader.archived(), self._writer.may_part()
+        first, end = min(self._writer.reader.archived(), self._writer.chronicle.archived), self._writer.may_part()
         end = min([end, *(hold.first // WIDTH * WIDTH for hold in self._writer.chronicle.held if hold.covers(first, end))])
         return {"from": first, "to": max(first, end)}
 

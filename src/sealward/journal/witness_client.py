@@ -58,13 +58,18 @@ class WitnessClient:
 
     def latest(self, log: Verifier) -> Checkpoint | None:
         """What it holds of this log, signed by the log; None: nothing yet (or it does not tell)."""
+        held = self.held(log)
+        return held[0] if held is not None else None
+
+    def held(self, log: Verifier) -> tuple[Checkpoint, bytes] | None:
+        """The same, with the note."""
         status, body = self._ask("GET", f"/{folder_of(log.name)}/checkpoint", None)
         if status == http.client.NOT_FOUND:
             return None
         try:
             if status != http.client.OK:
                 raise FormatError("checkpoint", f"status {status}")  # noqa: TRY301 - one way out for every bad answer
-            return open_checkpoint(body, log)[0]
+            return open_checkpoint(body, log)[0], body
         except FormatError as error:
             raise UnreachableError(f"{self.name} holds no checkpoint of this log: {error}") from error
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from sealward.clock import Clock
 from sealward.errors import Reason, Refused
-from sealward.events import Event
+from sealward.events import Event, system_subject
 from sealward.formats.fault import FormatError
 from sealward.formats.frames import Frames, frame
 from sealward.formats.ids import rfc3339
+from sealward.gateway.entries import Author
 from sealward.gateway.flight import Wait
 from sealward.gateway.limits import Limits
 from sealward.gateway.ticker import Ticker
@@ -38,8 +38,8 @@ class RecorderLink(asyncio.Protocol):
     `on_broken` is called when what runs must end: the connection did, or the recorder says so (the lease of its keys is over).
     """
 
-    def __init__(self, path: Path, clock: Clock, ticker: Ticker, limits: Limits, on_broken: Callable[[Reason], None]) -> None:
-        self._path, self._clock, self._ticker, self._limits, self._on_broken = path, clock, ticker, limits, on_broken
+    def __init__(self, path: Path, author: Author, ticker: Ticker, limits: Limits, on_broken: Callable[[Reason], None]) -> None:
+        self._path, self._author, self._ticker, self._limits, self._on_broken = path, author, ticker, limits, on_broken
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
@@ -73,10 +73,12 @@ class RecorderLink(asyncio.Protocol):
 
     def record(self, event: Event) -> None:
         """Queue an event nobody waits for (`EventSink`). A full queue is counted, and `journal.gap` says so later."""
-        if self._transport is None or self._unsent > self._limits.unsent:
-            self._dropped_since = self._dropped_since or self._clock.now()
+        if self._transport is None or self._full(self._transport):
+            self._dropped_since = self._dropped_since or self._author.clock.now()
             self._dropped += 1
             return
+        if self._dropped:
+            self._send_gap()
         self._send({"op": "record", "event": event})
 
     def tell(self, message: Answer) -> None:
@@ -112,7 +114,7 @@ class RecorderLink(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1 << 16)
         self._frames = Frames()
         if self._dropped:
-            self.record(self._gap())
+            self._send_gap()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -149,13 +151,13 @@ class RecorderLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         if self._dropped and self._transport is not None:
-            self.record(self._gap())
+            self._send_gap()
 
     # -- inside --
 
     def _ask(self, message: Answer, seconds: float, admits: str) -> Wait[Answer]:
         wait: Wait[Answer] = Wait()
-        if self._transport is None or self._unsent > self._limits.unsent:
+        if self._transport is None or self._full(self._transport):
             wait.fail(Refused(Reason.JOURNAL_STALLED, "no recorder" if self._transport is None else "the recorder does not read"))
         elif admits and len(self._asked) >= self._limits.asked:
             wait.fail(Refused(Reason.OVERLOADED, "too many open questions"))
@@ -184,12 +186,18 @@ class RecorderLink(asyncio.Protocol):
             event = {"outcome": {"status": 503, "aborted_by": "door"}, "decision": _STALLED}
             self.tell({"op": "close", "req": request, "outcome": "aborted", "event": event})
 
-    def _gap(self) -> Event:
-        now = self._clock.now()
+    def _full(self, transport: asyncio.Transport) -> bool:
+        if self._unsent > self._limits.unsent:  # as far as is known; the recorder may have read since
+            self._unsent = sum(map(len, self._out)) + transport.get_write_buffer_size()
+        return self._unsent > self._limits.unsent
+
+    def _send_gap(self) -> None:
+        """What was dropped, as one event before the next one."""
+        now = self._author.clock.now()
         gap = {"from_time": rfc3339(self._dropped_since), "to_time": rfc3339(now), "cause": "recorder_unreachable"}
         extra = {"dropped_events": self._dropped}
         self._dropped = self._dropped_since = 0
-        return {"type": "journal.gap", "time": rfc3339(now), "gap": gap, "ext": extra}
+        self.record(self._author.event("journal.gap", system_subject(self._author.instance), gap=gap, ext=extra))
 
     async def _connect(self) -> None:
         try:

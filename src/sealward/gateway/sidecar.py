@@ -17,7 +17,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sealward import settings
-from sealward.clock import Clock, SystemClock
+from sealward.clock import SystemClock
 from sealward.errors import ConfigurationError, Reason, UnreachableError
 from sealward.events import Event, system_subject
 from sealward.formats.b64 import unb64url
@@ -61,7 +61,7 @@ class Sidecar:
             loop.add_signal_handler(number, self._end, None)
         limits, clock, ticker = Limits(body_bytes=BODY_BYTES), SystemClock(), Ticker(loop)
         author = self._author = Author(f"sidecar/{ID}", clock, os.urandom)
-        link = self._link = _Link(self._run / "recorder.runtime.sock", clock, ticker, limits, lambda _: None)
+        link = self._link = _Link(self._run / "recorder.runtime.sock", author, ticker, limits, lambda _: None)
         follower = Follower(self._run / "signer.runtime.sock", View(self._public), clock)
         refusals = Refusals(self._refusals, author, link)
         server = Presenting(self._name, self._presented, Shared(author, ticker, follower, refusals, limits))
@@ -156,8 +156,8 @@ class Sidecar:
 class _Link(RecorderLink):
     """`up` is set once the recorder is there."""
 
-    def __init__(self, path: Path, clock: Clock, ticker: Ticker, limits: Limits, on_broken: Callable[[Reason], None]) -> None:
-        super().__init__(path, clock, ticker, limits, on_broken)
+    def __init__(self, path: Path, author: Author, ticker: Ticker, limits: Limits, on_broken: Callable[[Reason], None]) -> None:
+        super().__init__(path, author, ticker, limits, on_broken)
         self.up = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -69,7 +69,7 @@ class Worker(Server):
     def __init__(self, site: Site, clock: Clock, snapshots: Snapshots) -> None:
         super().__init__(Author(site.instance, clock, os.urandom), site.limits, site.table, Ticker(asyncio.get_running_loop()))
         self.site = site
-        self.link = RecorderLink(site.recorder, clock, self.ticker, self.limits, self._recorder_lost)
+        self.link = RecorderLink(site.recorder, self.author, self.ticker, self.limits, self._recorder_lost)
         self.ledger = Ledger(self.link, self.author)
         self.refusals = Refusals(site.refusals, self.author, self.link)
         self.cuts = Cuts()

@@ -6,10 +6,12 @@ Each act is a line of recovery.log before it is done, and an entry of the journa
 from __future__ import annotations
 
 import os
+import sqlite3  # noqa: F401 - loaded lazily otherwise, when its files can no longer be read
 from pathlib import Path
 from typing import Any
 
 import click
+import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401 - the same
 
 from sealward.cli.journal_archive import archived, copied
 from sealward.cli.journal_custody import act as act_on_journal

@@ -5,18 +5,18 @@ Whoever reads content is recorded first: one `journal.read` a call. `verify` and
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
-import orjson
 
 from sealward.cli.journal_append import append as append_lines
 from sealward.cli.journal_archive import archive
 from sealward.cli.journal_custody import erase, hold, release
+from sealward.cli.journal_export import export
+from sealward.cli.journal_lines import Lines
 from sealward.cli.journal_place import Place, vkey_of
 from sealward.cli.journal_policy import policy
+from sealward.cli.journal_query import query
 from sealward.cli.journal_verify import verify
 from sealward.cli.output import Output, shared_options
 from sealward.errors import UsageError
@@ -34,7 +34,7 @@ def journal() -> None:
     """Write, read, verify and export the journal."""
 
 
-for verb in (verify, policy, erase, hold, release, archive):
+for verb in (query, export, verify, policy, erase, hold, release, archive):
     journal.add_command(verb)
 
 
@@ -69,21 +69,9 @@ def append(directory: Path, jsonl: str, home: Path, out: Output) -> int:
 @shared_options
 def tail(directory: Path | None, lines: int, follow: bool, home: Path, out: Output) -> None:
     """Show the last entries."""
-    query = {"last": lines} | ({"follow": True} if follow else {})
-    for row in Place.of(directory, home).rows(query):
-        out.data(row, line_of(row))
-
-
-@journal.command()
-@click.argument("directory", metavar="[DIR]", type=Directory, required=False)
-@click.option("--format", "format_", type=click.Choice(["native"]), default="native", show_default=True)
-@shared_options
-def export(directory: Path | None, format_: str, home: Path, out: Output) -> None:
-    """Every durable entry as one JSON line."""
-    del format_, out
-    for row in Place.of(directory, home).rows({"from": 0}):
-        sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
-    sys.stdout.buffer.flush()
+    asked, shown = {"last": lines} | ({"follow": True} if follow else {}), Lines(out)
+    for row in Place.of(directory, home).rows(asked):
+        shown.say(row)
 
 
 @journal.command()
@@ -117,21 +105,3 @@ def prove(directory: Path, index: int, home: Path, out: Output) -> int:
         out.words(f"entry {index} is not under the last checkpoint")
         return 1
     return 0
-
-
-def line_of(row: dict[str, Any]) -> str:
-    """An entry for people."""
-    if "event" not in row:
-        return f"{row['index']:>8}  {row['header']['time']}  erased"
-    event = row["event"]
-    decision, link = event.get("decision", {}), event.get("link", {})
-    model, refusal = event.get("model", {}), event.get("refusal", {})
-    facts = [
-        event["subject"]["id"],
-        model.get("id") or model.get("alias"),
-        decision.get("reason") or decision.get("outcome"),
-        event.get("process", {}).get("name") or event.get("change", {}).get("target"),
-        f"x{refusal['count']}" if "count" in refusal else None,
-        link.get("request"),
-    ]
-    return f"{row['index']:>8}  {event['time'][:23]}Z  {event['type']:<20}  {'  '.join(str(fact) for fact in facts if fact)}"

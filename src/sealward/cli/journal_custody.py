@@ -23,8 +23,9 @@ from sealward.journal.cosigning import refuse_if_behind
 from sealward.journal.custody import Custody
 from sealward.journal.durable import OsDisk
 from sealward.journal.folds import Fold
+from sealward.journal.index import MANIFEST, Index
 from sealward.journal.key_stores import elders_of
-from sealward.journal.keys import load_keys
+from sealward.journal.keys import load_keys, load_purpose_key
 from sealward.journal.reader import Reader
 from sealward.journal.witness_client import WitnessClient
 from sealward.journal.writer import Writer
@@ -86,10 +87,12 @@ def release(directory: Path | None, first: int | None, last: int | None, because
 
 def act(place: Place, message: dict[str, Any]) -> dict[str, Any]:
     """What came of an act of custody.py. Refused; IntegrityError; UnreachableError."""
-    done = ask_owner(place.directory.resolve().parent / "run/recorder.owner.sock", message)
+    done = ask_owner(place.socket, message)
     if done is not None:
         return {name: value for name, value in done.items() if name != "n"}
     with opened_by_hand(place) as writer:
+        if (place.directory / MANIFEST).exists():
+            writer.on_erased.append(index_of(place, writer).on_erased)
         try:
             return Custody(writer, SystemClock(), os.urandom).perform(message)
         except FormatError as error:
@@ -110,6 +113,12 @@ def opened_by_hand(place: Place) -> Iterator[Writer]:
         keys, elders = load_keys(directory), elders_of(directory.resolve(), clock)
         with closing(Writer.open(disk, keys, clock=clock, random=os.urandom, folds=folds, elders=elders)) as writer:
             yield writer
+
+
+def index_of(place: Place, writer: Writer) -> Index:
+    """The side index of a journal that is open by hand."""
+    key = load_purpose_key(place.directory)
+    return Index(OsDisk(place.directory), writer.reader, key, writer.reader.erased, os.urandom, writer.size)
 
 
 def _range(first: int | None, last: int | None, because: str) -> dict[str, Any]:

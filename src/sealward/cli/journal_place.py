@@ -23,6 +23,7 @@ from sealward.journal.client import read_rows
 from sealward.journal.cosigning import refuse_if_behind
 from sealward.journal.durable import OsDisk
 from sealward.journal.keys import SubjectKeys, load_keys, load_purpose_key
+from sealward.journal.query import FOREVER, Read
 from sealward.journal.reader import Reader, Row
 from sealward.journal.requests import ENDING
 from sealward.journal.witness_client import WitnessClient
@@ -56,8 +57,8 @@ class Place:
         return tuple(key for witness in self.witnesses for key in witness.vkey)
 
     def rows(self, query: Json) -> Iterator[Json]:
-        """Entries as `export` prints them, once the read is recorded. `query`: from, last, types, follow."""
-        found = read_rows(self._socket, query)
+        """Entries as `export` prints them, once the read is recorded; `query` as `journal.query.Read` has it."""
+        found = read_rows(self.socket, query)
         return self._rows_by_hand(query) if found is None else found
 
     def receipt(self, request: str) -> str | None:
@@ -72,23 +73,13 @@ class Place:
         return None
 
     @property
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
+        """Where a running recorder listens to the owner."""
         return self.directory.resolve().parent / "run/recorder.owner.sock"
 
     def _rows_by_hand(self, query: Json) -> Iterator[Json]:
         reader, end = self._recorded(query)
-        at = max(query.get("from", 0), end - query["last"] if "last" in query else 0)
-        while True:
-            for row in reader.rows(at):
-                if row.index >= end:
-                    break
-                at = row.index + 1
-                if row.event is None or row.event["type"] in query.get("types", [row.event["type"]]):
-                    yield row.as_json()
-            if not query.get("follow"):
-                return
-            end = FOREVER
-            time.sleep(FOLLOW_EVERY)
+        yield from Read.parse(query, end).rows(reader, lambda _: time.sleep(FOLLOW_EVERY))
 
     def _recorded(self, query: Json) -> tuple[Reader, int]:
         """Asks the witnesses, takes the lock, recovers, records the read, gives up the lock: who reads now, up to where.
@@ -100,7 +91,7 @@ class Place:
         try:
             with closing(Writer.open(disk, load_keys(self.directory), clock=clock, random=os.urandom)) as writer:
                 end = writer.size
-                writer.commit([Draft(_read_event(query, clock.now()))])
+                writer.commit([Draft(read_event(query, clock.now()))])
                 return writer.reader, end
         except IntegrityError as error:
             if error.code != "journal_damaged":
@@ -121,7 +112,8 @@ def vkey_of(directory: Path) -> Verifier:
         raise ConfigurationError(f"{directory}/vkey: {error}", remedy="give the log's key with --vkey") from error
 
 
-def _read_event(query: Json, now: int) -> Event:
+def read_event(query: Json, now: int) -> Event:
+    """`journal.read` of the owner, to be written before he reads."""
     return {
         "v": 1,
         "id": ulid(now, os.urandom(10)),
@@ -134,5 +126,4 @@ def _read_event(query: Json, now: int) -> Event:
     }
 
 
-FOREVER = 1 << 63
 FOLLOW_EVERY = 0.2

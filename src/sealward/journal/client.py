@@ -148,13 +148,13 @@ class RecorderClient:
             self._idle.set()
 
 
-def read_rows(path: Path, query: Answer) -> Iterator[Answer] | None:
+def read_rows(path: Path, query: Answer, op: str = "read") -> Iterator[Answer] | None:
     """Rows as `journal export` prints them, from a running recorder's owner socket; None where nobody listens there.
 
-    Blocks. The recorder records the read first; `query`: from, to, last, types, subject, follow. Refused; UnreachableError.
+    Blocks. The recorder records the read first; `query` as in query.py, for `op` read or query. Refused; UnreachableError.
     """
     connection = _connected(path)
-    return None if connection is None else _rows(connection, query)
+    return None if connection is None else _rows(connection, {"n": 1, "op": op, "query": query})
 
 
 def ask_owner(path: Path, message: Answer) -> Answer | None:
@@ -195,17 +195,18 @@ def _connected(path: Path) -> socket.socket | None:
     return connection
 
 
-def _rows(connection: socket.socket, query: Answer) -> Iterator[Answer]:
+def _rows(connection: socket.socket, question: Answer) -> Iterator[Answer]:
     frames = Frames()
     with connection:
-        connection.sendall(frame({"n": 1, "op": "read", "query": query}))
+        connection.sendall(frame(question))
         while data := connection.recv(1 << 18):
             for message in frames.feed(data):
                 if "refused" in message:
                     raise _refused(message)
                 if "done" in message:
                     return
-                yield message["row"]
+                if "row" in message:
+                    yield message["row"]
     raise _silent("ended the connection")
 
 

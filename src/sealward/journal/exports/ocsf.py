@@ -91,7 +91,7 @@ def _ai(event: Json) -> Json:
 
 
 def _account(record: Record) -> Json:
-    return _common(record) | {"actor": _actor(record), "user": {"uid": record.target}}
+    return _common(record) | {"actor": _actor(record), "user": {"uid": record.target or record.event["subject"]["id"]}}
 
 
 def _authentication(record: Record) -> Json:
@@ -100,7 +100,10 @@ def _authentication(record: Record) -> Json:
 
 def _entity(record: Record) -> Json:
     noun = record.event["type"].partition(".")[0]
-    return _common(record) | {"actor": _actor(record), "entity": {"uid": record.target, "type_id": 99, "type": noun}}
+    return _common(record) | {
+        "actor": _actor(record),
+        "entity": {"uid": record.target or record.event["instance"], "type_id": 99, "type": noun},
+    }
 
 
 def _detection(record: Record) -> Json:
@@ -131,8 +134,8 @@ def _compliance(record: Record) -> Json:
     return {
         "status_id": 1,
         "message": event["type"],
-        "finding_info": {"uid": event["id"], "title": record.target, "created_time": _ms(event["time"])},
-        "compliance": {"control": record.target, "status_id": status} | present(status=state),
+        "finding_info": {"uid": event["id"], "title": record.target or event["type"], "created_time": _ms(event["time"])},
+        "compliance": {"control": record.target or event["type"], "status_id": status} | present(status=state),
         "unmapped": _unmapped(record),
     }
 

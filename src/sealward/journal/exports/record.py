@@ -48,12 +48,12 @@ class Record:
 
     @property
     def target(self) -> str:
-        """What it was done to, in one word."""
+        """What it was done to, in one word; empty where that is the subject itself."""
         for group, member in TARGETS:
             found = self.event.get(group, {}).get(member)
             if found:
                 return str(found)
-        return str(self.event["instance"])
+        return ""
 
 
 class Level(NamedTuple):

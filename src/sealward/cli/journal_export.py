@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,13 @@ def export(
     place = Place.of(directory, home)
     form = WHOLE if (name, to, follow) == ("native", "-", False) else FORMATS[name]
     credentials = Credentials(ca_file, certificate_file, key_file, _headers(headers_file))
-    whom = receiver(to, form, credentials)
     known = State.load(state, vkey_of(place.directory).name, start)
-    shipping = Shipping(_Source(place, to, follow=follow, leaf=form is not WHOLE).rows, whom, known, out.words)
-    if follow:
-        shipping.forever()
-    else:
-        shipping.once()
+    with closing(receiver(to, form, credentials)) as whom:
+        shipping = Shipping(_Source(place, to, follow=follow, leaf=form is not WHOLE).rows, whom, known, out.words)
+        if follow:
+            shipping.forever()
+        else:
+            shipping.once()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ class Receiver(Protocol):
     def take(self, rows: Rows) -> None:
         """UnreachableError: he may have some of them, or none."""
 
+    def close(self) -> None:
+        """Nothing more is sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -94,6 +97,9 @@ class Lines:
         sys.stdout.buffer.write(self._form.lines(rows))
         sys.stdout.buffer.flush()
 
+    def close(self) -> None:
+        """Others may still write there."""
+
 
 class File:
     """A file of lines, durable before it counts; half a line that a crash left is cut off."""
@@ -116,6 +122,9 @@ class File:
             view = view[os.write(self._file, view) :]
         os.fdatasync(self._file)
 
+    def close(self) -> None:
+        os.close(self._file)
+
 
 class Http:
     """POST, one request a batch; any 2xx is a receipt. A redirect is none: rows go where they were told to go."""
@@ -135,25 +144,25 @@ class Http:
             with connection.getresponse() as answer:
                 said = answer.read(LONGEST)
         except (OSError, http.client.HTTPException) as error:
-            self._drop()
+            self.close()
             raise UnreachableError(f"{self._url.hostname}: {error or type(error).__name__}") from error
         if answer.status // 100 != SUCCESS:
-            self._drop()
+            self.close()
             raise UnreachableError(f"{self._url.hostname} answers {answer.status}")
         rejected = _rejected(said)
         if rejected:  # the protocol says: not to be sent again
             LOG.warning("the receiver did not keep records", receiver=self._url.hostname, rejected=rejected, of=len(rows))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port
         if self._context is None:
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._context)
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 def _rejected(said: bytes) -> int:

@@ -38,6 +38,9 @@ class SyslogTls:
         except OSError as error:
             raise UnreachableError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
 
+    def close(self) -> None:
+        """Each batch ended its own connection."""
+
 
 class _Session:
     """TLS over a socket that we end by halves, which ssl.SSLSocket does not let us. OSError (ssl.SSLError is one)."""

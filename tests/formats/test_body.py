@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sealward.formats.b64 import unb64
-from sealward.formats.body import Place, body_key, open_body, seal_body
+from sealward.formats.body import PUBLIC_BYTES, Place, body_key, open_body, public_half, public_key, seal_body
 from sealward.formats.fault import FormatError
 from shared import vector
 
@@ -39,3 +39,15 @@ def test_a_body_opens_only_where_it_belongs() -> None:
         with pytest.raises(FormatError) as refused:
             open_body(data, key, place)
         assert refused.value.reason == "sealed"
+
+
+def test_the_public_half_travels_as_bytes() -> None:
+    """What is sealed to it opens under the seed's pair; other bytes are no key."""
+    seed = bytes(range(32))
+    half = public_half(seed)
+    assert len(half) == PUBLIC_BYTES
+    assert open_body(seal_body(b"hello", public_key(half), PLACE), body_key(seed), PLACE) == b"hello"
+    for data in (b"", half[1:], half + b"x"):
+        with pytest.raises(FormatError) as refused:
+            public_key(data)
+        assert refused.value.reason == "public"

@@ -10,8 +10,8 @@ from hashlib import shake_256
 from typing import Literal
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
 
 from sealward.formats.fault import FormatError
@@ -33,10 +33,23 @@ class Place:
 
 def body_key(seed: bytes) -> MLKEM768X25519PrivateKey:
     """The key pair of a subject and month, from the 32 bytes in its row: SHAKE-256 to ML-KEM seed 64 ‖ X25519 32."""
-    stretched = shake_256(seed).digest(96)
-    return MLKEM768X25519PrivateKey(
-        MLKEM768PrivateKey.from_seed_bytes(stretched[:64]), X25519PrivateKey.from_private_bytes(stretched[64:])
-    )
+    return MLKEM768X25519PrivateKey(*_halves(seed))
+
+
+def public_half(seed: bytes) -> bytes:
+    """The public half of that pair as bytes: ML-KEM-768 1184 ‖ X25519 32."""
+    mlkem, x25519 = _halves(seed)
+    return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+
+
+def public_key(half: bytes) -> MLKEM768X25519PublicKey:
+    """Inverse of `public_half`; FormatError("public") for other bytes."""
+    try:
+        return MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(half[:-X25519_BYTES]), X25519PublicKey.from_public_bytes(half[-X25519_BYTES:])
+        )
+    except ValueError as error:
+        raise FormatError("public", "not a public key") from error
 
 
 def seal_body(body: bytes, to: MLKEM768X25519PublicKey, place: Place) -> bytes:
@@ -52,4 +65,11 @@ def open_body(sealed: bytes, key: MLKEM768X25519PrivateKey, place: Place) -> byt
         raise FormatError("sealed", "does not open") from error
 
 
+def _halves(seed: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
+    stretched = shake_256(seed).digest(96)
+    return MLKEM768PrivateKey.from_seed_bytes(stretched[:64]), X25519PrivateKey.from_private_bytes(stretched[64:])
+
+
+X25519_BYTES = 32
+PUBLIC_BYTES = 1184 + X25519_BYTES
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

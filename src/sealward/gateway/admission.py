@@ -20,6 +20,7 @@ from sealward.formats.event import SCHEMA, holds_float
 from sealward.formats.fault import FormatError
 from sealward.formats.ids import ulid, ulid_time_ms
 from sealward.formats.snapshot import GENESIS, Snapshot
+from sealward.gateway.capture import BODY, level
 from sealward.gateway.counters import Bound, Counters, counters_of
 
 
@@ -43,14 +44,26 @@ class Ahead(Exception):  # noqa: N818 - a state, not a fault
 
 
 @dataclass(slots=True, eq=False)
+class Stored:
+    """A body that a door has handed over; `ref` is empty until it is durable. `used`: an entry names it."""
+
+    kid: str
+    month: str
+    ref: str
+    since: float
+    used: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Door:
     """One connection of a door's worker, whose instances are called `name` and a suffix.
 
-    `open`: its requests that no entry has closed, with their admissions.
+    `open`: its requests that no entry has closed, with their admissions; `stored`: bodies by request and side.
     """
 
     name: str
     open: dict[str, Event] = field(default_factory=dict)
+    stored: dict[tuple[str, str], Stored] = field(default_factory=dict)
 
     def instance(self, said: object) -> str:
         """A process names itself within its role: nobody signs as another."""
@@ -86,7 +99,7 @@ class Admission:
             raise Refused(Reason.OVERLOADED, "too many open requests of this door")
         event = self._heard(door, message, now)
         first = self._first(door, event)
-        keys = self._judge(event, message, now)
+        keys = self._judge(door, event, message, now)
         self._counters.admit(event, keys)
         if first:
             del self._failed[event["link"]["request"]]
@@ -105,6 +118,11 @@ class Admission:
         if "decision" in given:
             said = {name: value for name, value in given["decision"].items() if name in DOORS_DECISION}
             event["decision"] = admitted["decision"] | said
+        wanted, output = admitted["content"]["input"]["capture"], given.get("content", _NOTHING).get("output")
+        if output is not None and (output["capture"] != wanted or wanted == BODY):
+            given["content"]["output"] = captured(door, output, message["req"], "output", wanted)
+        elif output is None and wanted == BODY and message["outcome"] == "completed":
+            raise FormatError("event", "an answer whose body is missing")
         if "content" in given:
             event["content"] = given["content"] | admitted["content"]
         if "truncated" in given:
@@ -191,7 +209,7 @@ class Admission:
             raise Refused(Reason.TOKEN_REPLAYED, "this request was admitted before")
         return True
 
-    def _judge(self, event: Event, message: Mapping[str, Any], now: Moment) -> tuple[str, ...]:
+    def _judge(self, door: Door, event: Event, message: Mapping[str, Any], now: Moment) -> tuple[str, ...]:
         """Overwrites what the recorder knows better, then asks age, caller, model and limits; the counters to charge."""
         rules, tokens = self._rules, message["tokens"]
         event["decision"] |= rules.decision
@@ -202,6 +220,9 @@ class Admission:
         event["subject"] |= known.subject
         event["model"] = {"alias": event["model"]["alias"], **known.model}
         event["request"]["reserved_tokens"] = tokens
+        content = event["content"].get("input", _NOTHING)
+        if content.get("capture") != known.capture or known.capture == BODY:
+            event["content"]["input"] = captured(door, content, message["req"], "input", known.capture)
         reached = self._counters.reached(message["req"], known.bounds, tokens)
         if reached is not None:
             event["decision"]["quota"] = {"name": reached.name, "used": reached.used, "limit": reached.limit}
@@ -218,7 +239,26 @@ class Admission:
 
     def _close(self, door: Door, event: Event) -> None:
         del door.open[event["link"]["request"]]
+        if door.stored:
+            for side in ("input", "output"):
+                door.stored.pop((event["link"]["request"], side), None)
         self._counters.close(event)
+
+
+def captured(door: Door, part: Event, request: str, side: str, level: str) -> Event:
+    """What an event says of content: captured as policy wants, a body being the object that the door has stored before.
+
+    FormatError("event"): it is not, or there is one that policy does not capture.
+    """
+    if level != BODY:
+        if "ref" in part:
+            raise FormatError("event", "a body that is not to be captured")
+        return {**part, "bytes": part.get("bytes", 0), "capture": level}
+    stored = door.stored.get((request, side))
+    if stored is None or not stored.ref or (part.get("capture"), part.get("ref")) != (BODY, stored.ref):
+        raise FormatError("event", "a body that was not stored")
+    stored.used = True
+    return part
 
 
 def check_closing(given: Any, outcome: Any) -> None:
@@ -236,6 +276,7 @@ class _Known(NamedTuple):
     model: Event
     keys: tuple[str, ...]
     bounds: list[Bound]
+    capture: str
 
 
 class _Rules:
@@ -257,7 +298,8 @@ class _Rules:
         if found is None:
             members = self._subject(event), self._model(event)
             keys = counters_of({"subject": subject | members[0], "model": members[1]})
-            found = _Known(*members, keys, self._bounds(keys))
+            capture = level(self.snapshot.sections, self._models[model], subject["id"])
+            found = _Known(*members, keys, self._bounds(keys), capture)
             if len(self._known) < MAX_KNOWN:
                 self._known[asked] = found
         return found
@@ -318,6 +360,7 @@ DOORS_CLOSING = ("outcome", "statement", "content", "decision", "detectors", "to
 DOORS_DECISION = frozenset({"outcome", "reason", "observed", "obligations"})
 OF_DENIED = ("source", "operation", "decision", "model", "content", "detectors", "link")
 OF_ADMITTED = ("v", "instance", "tenant", "subject", "source", "decision", "operation", "model", "content", "link")
+_NOTHING: Event = {}
 SERVED = frozenset({"approved", "deployed"})
 MAX_OPEN = 4096  # requests of one worker
 MAX_TOKENS = 2**53 - 1

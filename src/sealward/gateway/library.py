@@ -1,8 +1,9 @@
-"""Receipts, looked up in the journal's files in threads of their own."""
+"""Receipts, looked up in the journal's files in threads of their own, and other work that must not stop the turn."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,9 +26,17 @@ class Library:
         """`{n, op: receipt, req, subject}` → `{n, receipt}`, `{n, pending}`, or `{n, refused: not_found}`: also for others'."""
         self._errands.start(client, message, self._receipt(client, message))
 
+    def aside(self, client: Client, message: Message, work: Callable[[], Message]) -> None:
+        """The client is told what `work` gives; Refused, IntegrityError and OSError are said for it."""
+        self._errands.start(client, message, self._aside(client, message, work))
+
     def close(self) -> None:
         self._errands.close()
         self._threads.shutdown()
+
+    async def _aside(self, client: Client, message: Message, work: Callable[[], Message]) -> None:
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        client.say({"n": message["n"]} | answer)
 
     async def _receipt(self, client: Client, message: Message) -> None:
         loop = asyncio.get_running_loop()

@@ -100,6 +100,7 @@ class Recorder:
             behind=self._follower.wake,
             receipt=self._library.receipt,
             read=self._readings.read,
+            aside=self._library.aside,
             fresh=self._watch.fresh,
             witnesses=self._watch.status,
         )

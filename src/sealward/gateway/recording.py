@@ -25,6 +25,8 @@ from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339
 from sealward.formats.snapshot import Snapshot
 from sealward.gateway.admission import Admission, Ahead, Denied, Moment
+from sealward.gateway.capturing import OPS as BODIES
+from sealward.gateway.capturing import Aside, Capturing
 from sealward.gateway.clients import Client
 from sealward.gateway.counters import Counters
 from sealward.gateway.entries import Author
@@ -55,6 +57,8 @@ class World:
     behind: Callable[[], None]
     receipt: Callable[[Client, Message], None]
     read: Callable[[Client, Message], None]
+    aside: Aside = lambda client, message, work: client.say({"n": message["n"]} | work())
+    """Does slow work elsewhere, then answers."""
     fresh: Callable[[], bool] = lambda: True
     witnesses: Callable[[], list[dict[str, Any]]] = list
 
@@ -68,6 +72,7 @@ class Recording:
         self._author = Author("recorder", world.clock, world.random)
         self._refusals = Refusals(limits, self._author, self)
         self._custody = Custody(writer, world.clock, world.random)
+        self._capturing = Capturing(writer, world.clock, world.aside)
         self._clients: set[Client] = set()
         self._inbox: list[_Asked] = []
         self._parked: list[_Asked] = []
@@ -84,6 +89,7 @@ class Recording:
             "status": self._status,
             "read": self._read,
             "query": self._read,
+            **dict.fromkeys(BODIES, self._capture),
             **dict.fromkeys(CUSTODY, self._act),
         }
 
@@ -102,6 +108,7 @@ class Recording:
 
     def connect(self, client: Client) -> None:
         self._clients.add(client)
+        self._capturing.connect(client)
 
     def take(self, client: Client, message: Message) -> None:
         """One message for the next turn."""
@@ -125,6 +132,7 @@ class Recording:
     def gone(self, client: Client) -> None:
         """A connection ended: what its door left open is closed."""
         self._clients.discard(client)
+        self._capturing.gone(client)
         self._inbox = [asked for asked in self._inbox if asked.client is not client]
         self._parked = [asked for asked in self._parked if asked.client is not client]
         self._abandon(client, "door")
@@ -143,6 +151,7 @@ class Recording:
             self._parked.remove(asked)
             asked.client.say({"n": asked.message["n"], "refused": Reason.STALE_EPOCH})
         self._admission.forget()
+        self._capturing.tick()
         self._refusals.flush()
         for client in self._clients:
             if client.dropped and self._clock.now() - client.dropped_since >= GAP_US:
@@ -273,6 +282,15 @@ class Recording:
         query = tidy_text(canonical.dumps(asked.message.get("query")).decode())
         event = self._author.event("journal.read", OWNER, read={"query": query[:MAX_QUERY]})
         self._wanted.append(_Wanted(_draft(event), asked.client, asked.message))
+
+    def _capture(self, asked: _Asked) -> None:
+        """Captured bodies, and the keys that they are sealed to."""
+        try:
+            self._capturing.take(asked.client, asked.message, lambda: self._world.serving().sections["subjects"])
+        except Refused as refused:
+            asked.client.say({"n": asked.message["n"], "refused": refused.reason})
+        except IntegrityError as error:
+            asked.client.say({"n": asked.message["n"], "refused": self._stop(error)})
 
     def _act(self, asked: _Asked) -> None:
         """What the owner does to the journal as a whole."""

@@ -33,12 +33,14 @@ DOORS_AWAY_US = 60_000_000
 RIGHTS = {
     "door": Rights(
         "door",
-        frozenset({"admit", "close", "record", "receipt"}),
+        frozenset({"admit", "close", "record", "receipt", "body_key", "body"}),
         PROCESS | {"request.refused", "inference.denied", "access.read"},
         DOORS_AWAY_US,
     ),
     "admin": Rights("admin", frozenset({"record"}), PROCESS | {"request.refused", "admin.denied", "access.read"}, DOORS_AWAY_US),
-    "control": Rights("control", frozenset({"record", "intents", "status"}), TYPES - RECORDERS_OWN),
+    "control": Rights(
+        "control", frozenset({"record", "intents", "status", "body_keys", "bodies", "body_part"}), TYPES - RECORDERS_OWN
+    ),
     "runtime": Rights(
         "sidecar",
         frozenset({"record"}),

@@ -9,39 +9,58 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sealward.clock import Clock
+from sealward.journal.body_keys import BODY_STORE, BodyKeys, BodyObjects
 from sealward.journal.durable import Disk, OsDisk
 from sealward.journal.key_copies import KeyCopies
 from sealward.journal.keys import STORE, SubjectKeys, load_purpose_key
 
 
 class KeyStore:
-    """The store of one log, and its copies."""
+    """The event keys of one log, the keys of captured bodies that go with them, and the copies of both."""
 
     def __init__(self, disk: Disk, keys: SubjectKeys, clock: Clock) -> None:
-        self._keys, self._copies = keys, KeyCopies(disk, [STORE], clock.now)
+        self.bodies, self.objects = BodyKeys(disk), BodyObjects(disk)
+        self._keys, self._copies = keys, KeyCopies(disk, [STORE, BODY_STORE], clock.now)
+        self._swept = False
 
     def kids_of(self, service: str, user: str | None) -> list[str]:
-        return self._keys.kids_of(service, user)
+        """Of event keys, and of the body keys that go with them."""
+        kids = self._keys.kids_of(service, user)
+        return kids + self.bodies.kids_of(kids)
 
     def drop(self, kids: Collection[str]) -> set[str]:
         """Nothing opens under them here. The subjects whose they were."""
+        self.bodies.drop(kids)
         return self._keys.drop(kids)
 
     def erase(self, kids: Collection[str]) -> None:
-        """The file is rid of them on return, its copies with the next `keep`."""
-        here = [kid for kid in kids if self._keys.on_disk(kid)]
+        """The files are rid of them on return; copies, and objects sealed to them, with the next `keep`."""
+        here = [kid for kid in kids if self._keys.on_disk(kid) or self.bodies.on_disk(kid)]
         if here:
-            self._copies.erase(here, lambda: self._keys.erase(here))
+            self._copies.erase(here, lambda: self._erase(here))
+            self._swept = False
 
     def keep(self) -> None:
-        """Makes, hunts and drops copies, as far as that is due."""
+        """Makes, hunts and drops copies, and sweeps objects, as far as that is due."""
         self._copies.keep()
+        if not self._swept:
+            self._swept = True
+            self.objects.sweep(self.bodies.on_disk)
+
+    def close(self) -> None:
+        self.bodies.close()
+
+    def _erase(self, kids: Collection[str]) -> None:
+        self._keys.erase(kids)
+        if any(self.bodies.on_disk(kid) for kid in kids):
+            self.bodies.erase(kids)
 
 
 class KeyStores:
     """One log's own store first, then those of the logs before it, to which nothing is added any more."""
 
     def __init__(self, own: KeyStore, elders: Sequence[KeyStore]) -> None:
+        self.own = own
         self._all = (own, *elders)
 
     def kids_of(self, service: str, user: str | None) -> list[str]:

@@ -105,6 +105,10 @@ class SubjectKeys:
                 self._make(subject, following)
         return found
 
+    def ahead(self, service: str, user: str | None, time: str) -> SubjectKey | None:
+        """The key of the next month, where it was made already."""
+        return self._by_subject.get((subject_of(service, user), _following(time[:7])))
+
     def make_durable(self) -> None:
         """Every row handed out so far is on disk. OSError: none of the fresh ones is; `resume` before the next call."""
         if self._fresh:

@@ -21,16 +21,18 @@ from sealward.formats.fault import FormatError
 from sealward.formats.ids import rfc3339, ulid
 from sealward.formats.note import Checkpoint
 from sealward.formats.passes import NO_CM, pass_text, promises
+from sealward.formats.subject_key import SubjectKey
 from sealward.formats.tiles import WIDTH
 from sealward.journal.archived import NAME as ARCHIVED
 from sealward.journal.archived import archived_text, bundles
+from sealward.journal.body_keys import BodyKey, BodyKeys, BodyObjects
 from sealward.journal.chronicle import Chronicle
 from sealward.journal.durable import Disk
 from sealward.journal.folds import Copy, Fold, kinds_of
 from sealward.journal.key_stores import KeyStore, KeyStores
 from sealward.journal.keys import STORE, LogKeys, SubjectKeys
 from sealward.journal.log import Log
-from sealward.journal.quota import Kind, Quota
+from sealward.journal.quota import ADMIN_BYTES, Kind, Quota
 from sealward.journal.reader import Reader
 from sealward.journal.requests import ENDING, OpenRequest, Requests
 from sealward.journal.rows import REMEDY as ROWS_REMEDY
@@ -241,6 +243,30 @@ class Writer:
         """The names of the keys of a subject, or of the `user` that a service named."""
         return self._key_stores.kids_of(service, user)
 
+    def event_key(self, service: str, user: str | None, time: str) -> tuple[SubjectKey, SubjectKey | None]:
+        """The key of a subject's events now, durable, and that of the next month where there is one. IntegrityError."""
+        key = self._keys.key_for(service, user, time)
+        self._write(self._keys.make_durable)
+        return key, self._keys.ahead(service, user, time)
+
+    def has_room(self, kind: Kind, size: int) -> bool:
+        """Whether `size` bytes beside the log may be written for this class."""
+        return self._quota.allows(kind, open_requests=len(self._requests.open)) and self._disk.free() - size >= ADMIN_BYTES
+
+    @property
+    def bodies(self) -> BodyKeys:
+        """Keys of captured bodies."""
+        return self._key_stores.own.bodies
+
+    @property
+    def objects(self) -> BodyObjects:
+        """Captured bodies."""
+        return self._key_stores.own.objects
+
+    def add_body_keys(self, keys: Sequence[BodyKey]) -> None:
+        """Durable on return. IntegrityError."""
+        self._write(lambda: self.bodies.add(keys))
+
     def drop_keys(self, kids: Collection[str]) -> None:
         """No entry opens under them any more: not here, not in what was derived, not after a start. IntegrityError.
 
@@ -399,6 +425,7 @@ class Writer:
 
     def _close_files(self) -> None:
         self._keys.close()
+        self._key_stores.own.close()
         self._log.close()
 
 

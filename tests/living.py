@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sealward.host.users import role_users
 from uids import processes_of
 
 MODEL = "mock"
@@ -48,17 +50,30 @@ class MockRuntime(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
+def served_by_thread(path: Path | None) -> tuple[socketserver.BaseServer, str]:
+    """The model server, not yet serving, and its url."""
+    if path is None:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MockRuntime)
+        return server, f"http://127.0.0.1:{server.server_port}"
+    guarded = socketserver.ThreadingUnixStreamServer(str(path), MockRuntime)
+    guarded.daemon_threads = True
+    path.chmod(0o600)
+    os.chown(path, role_users()["sidecar"].uid, -1)
+    return guarded, f"unix:{path}"
+
+
 class Living:
     """`sealward init` and `up` in `home` (in an open folder), as a person types them. `owner`: whose `sealward.yaml` is.
 
-    `edit` may change the text of `sealward.yaml` before the first `up`.
+    `edit` may change the text of `sealward.yaml` before the first `up`; `model`: a unix socket for the model server that only
+    the sidecar may open, else it listens on loopback.
     """
 
-    def __init__(self, home: Path, owner: int = -1, edit: Callable[[str], str] = str) -> None:
+    def __init__(self, home: Path, owner: int = -1, edit: Callable[[str], str] = str, model: Path | None = None) -> None:
         self.home = home
-        self.runtime = http.server.ThreadingHTTPServer(("127.0.0.1", 0), MockRuntime)
+        self.runtime, url = served_by_thread(model)
         threading.Thread(target=self.runtime.serve_forever, daemon=True).start()
-        self.sealward("init", str(home), "--runtime", f"{MODEL}=http://127.0.0.1:{self.runtime.server_port}")
+        self.sealward("init", str(home), "--runtime", f"{MODEL}={url}")
         file = home / "sealward.yaml"
         text = file.read_text().replace("127.0.0.1:8443", "127.0.0.1:0").replace("127.0.0.1:9443", "127.0.0.1:0")
         file.write_text(edit(text))

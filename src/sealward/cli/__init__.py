@@ -90,6 +90,7 @@ NOUNS = {
     "journal": Noun("sealward.cli.journal:journal", "Write, read, verify and export the journal."),
     "witness": Noun("sealward.cli.witness:witness", "Watch that a log only ever grows."),
     "recover": Noun("sealward.cli.recover:recover", "The way on from a state that refuses."),
+    "rollout": Noun("sealward.cli.rollout:rollout", "How far the zero-trust rollout is, by live checks."),
     "completion": Noun("sealward.cli.completion:completion", "Print the completion script of a shell."),
     "run": Noun("sealward.cli.be:run"),
 }

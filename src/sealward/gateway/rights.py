@@ -47,5 +47,5 @@ RIGHTS = {
         PROCESS | {"request.refused", "model.presented", "model.loaded", "model.unloaded", "model.refused"},
     ),
     "supervisor": Rights("supervisor", frozenset({"record", "status"}), PROCESS),
-    "owner": Rights("owner", frozenset({"status", "read", "query", *CUSTODY})),
+    "owner": Rights("owner", frozenset({"status", "read", "query", "record", *CUSTODY}), frozenset({"rollout.task"})),
 }

@@ -242,6 +242,12 @@ def tampering(stage: Stage) -> str:
     return f"{errors[0]['code']}: {errors[0]['detail']}"
 
 
+def rollout(stage: Stage) -> str:
+    """`rollout check` shows phase 1 done: every route, role and record tried live."""
+    found = json.loads(sealward(stage.home, "rollout", "check", "--phase", "1", "--json"))
+    return "; ".join(f"{task['name']}: {task['state']}" for task in found["phases"][0]["tasks"])
+
+
 def steps() -> tuple[Callable[[Stage], str], ...]:
     """The lines that this machine can show: the one in Go needs Go, and its program lies in the repository."""
     in_go = shutil.which("go") is not None and GO_PROGRAM.exists()
@@ -261,6 +267,7 @@ STEPS: tuple[Callable[[Stage], str], ...] = (
     receipt,
     receipt_in_go,
     tampering,
+    rollout,
 )
 
 

@@ -195,7 +195,7 @@ class Sidecar:
 class _SidecarConnection(asyncio.Protocol):
     def __init__(self, sidecar: Sidecar) -> None:
         self.sidecar, self.parser = sidecar, httptools.HttpRequestParser(self)
-        self.now = Asked("")
+        self.now, self.lost = Asked(""), False
         self.ready = asyncio.Event()
         self.ready.set()
 
@@ -241,6 +241,7 @@ class _SidecarConnection(asyncio.Protocol):
         self.ready.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         self.now.gone.set()
         self.ready.set()
 
@@ -440,11 +441,19 @@ async def house(
     recording = await asyncio.start_unix_server(recorder.serve, folder / "recorder.sock")
     serving = await loop.create_unix_server(sidecar.protocol, folder / "sidecar.sock")
     sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    buckets = dict.fromkeys(("burst", "per_second", "anonymous_per_second", "proven_per_second"), burst)
     site = Site(
-        "door-1", table, Names.of(made.certificate), folder / "recorder.sock", folder / "sidecar.sock", None,
-        people.PEPPER, "live",
-        settings.Refusals(burst=burst, per_second=burst, anonymous_per_second=burst, proven_per_second=burst), limits or Limits(),
-    )  # fmt: skip
+        instance="door-1",
+        table=table,
+        names=Names.of(made.certificate),
+        recorder=folder / "recorder.sock",
+        sidecar=folder / "sidecar.sock",
+        control=None,
+        pepper=people.PEPPER,
+        environment="live",
+        refusals=settings.Refusals(**buckets),
+        limits=limits or Limits(),
+    )
     worker = Worker(replace(site, **more), clock, snapshots)
     worker.standing.changed(snapshots.held, snapshots.held)
     worker.listen(sock, server_context(made.certificate, made.key))
@@ -468,3 +477,7 @@ async def house(
         for writer in [*recorder.writers, *(caller.writer for caller in found.callers)]:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+        # A loop of uvloop that is closed while a transport of it is closing waits for ever.
+        await until(
+            lambda: not worker.connections and not worker.link.connected and all(each.lost for each in sidecar.connections)
+        )

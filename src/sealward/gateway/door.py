@@ -60,7 +60,10 @@ class _Parts:
 
     def work(self, number: int, ready: Callable[[], None]) -> None:
         """A worker's life."""
-        uvloop.run(self._serve(number, ready))
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(self._serve(number, ready))
+        # The loop is not closed: uvloop waits for ever for a transport that is closing just then, and this process ends anyway.
 
     async def _serve(self, number: int, ready: Callable[[], None]) -> None:
         clock = SystemClock()

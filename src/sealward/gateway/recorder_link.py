@@ -87,6 +87,13 @@ class RecorderLink(asyncio.Protocol):
             self._n += 1
             self._send(message | {"n": self._n})
 
+    async def sent(self) -> None:
+        """Until the kernel has all that was said, at most `close_s`: for the end of a process."""
+        self._flush()
+        until = self._ticker.after(self._limits.close_s)
+        while self._transport is not None and self._transport.get_write_buffer_size() and self._loop.time() < until:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(LOOK_S)
+
     def stop(self) -> None:
         self._closed = True
         self._ticker.forget(self)
@@ -95,6 +102,7 @@ class RecorderLink(asyncio.Protocol):
             self._task.cancel()
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
 
     def expire(self, now: float) -> None:
         """The ticker's: connect if there is no connection, give up on questions that are too old."""
@@ -208,4 +216,5 @@ class RecorderLink(asyncio.Protocol):
             self.deadline = self._ticker.after(0)
 
 
+LOOK_S = 0.01
 _STALLED = {"outcome": "error", "reason": Reason.JOURNAL_STALLED.value}

@@ -131,6 +131,7 @@ class Worker(Server):
         await self.quiet()
         self.cuts.cut(Reason.DRAINING, self.clock.now())
         self.refusals.close()
+        await self.link.sent()
         self.stop()
 
     def stop(self) -> None:

@@ -11,16 +11,31 @@ from sealward.gateway.routes import family_of
 
 
 class StreamTo:
-    """Where a streamed reply is written: the caller's connection, after a head that says no entry is closed yet."""
+    """Where an answer in chunks is written: the caller's connection.
 
-    __slots__ = ("_exchange", "write")
+    Its head, which no proxy on the way may keep or collect, goes out with the first content: until then a failure still has a
+    status of its own.
+    """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self.write = exchange.connection.write
+    __slots__ = ("_exchange", "content_type")
 
-    def begin(self, content_type: bytes) -> None:
-        begin_stream(self._exchange, content_type)
+    def __init__(self, exchange: Exchange, content_type: bytes = b"text/event-stream") -> None:
+        self._exchange, self.content_type = exchange, content_type
+
+    def write(self, content: bytes) -> None:
+        """One chunk; `content` is not empty."""
+        self._out(b"%x\r\n%b\r\n" % (len(content), content))
+
+    def end(self, content: bytes) -> None:
+        """The last chunk, if there is one, and the end of them."""
+        self._out(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n")
+
+    def _out(self, chunks: bytes) -> None:
+        exchange = self._exchange
+        if not exchange.answered:
+            exchange.answered = True
+            chunks = _head(exchange, 200, self.content_type) + IN_CHUNKS + chunks
+        exchange.connection.write(chunks)
 
 
 def whole(exchange: Exchange, status: int, content_type: bytes, content: bytes, more: bytes = b"") -> None:
@@ -30,18 +45,6 @@ def whole(exchange: Exchange, status: int, content_type: bytes, content: bytes, 
     exchange.connection.write(
         b"%bcontent-length: %d\r\ncache-control: no-store\r\n%b\r\n%b" % (head, len(content), more, content)
     )
-
-
-def begin_stream(exchange: Exchange, content_type: bytes) -> None:
-    """Write the head of an answer in chunks, which no proxy on the way may keep or collect."""
-    exchange.answered = True
-    head = _head(exchange, 200, content_type)
-    exchange.connection.write(head + b"transfer-encoding: chunked\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n\r\n")
-
-
-def end_stream(exchange: Exchange, content: bytes) -> None:
-    """Write the last content and the end of the chunks."""
-    exchange.connection.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content))
 
 
 def refuse(exchange: Exchange, refused: Refused) -> None:
@@ -89,6 +92,7 @@ PHRASES = {
     413: b"Content Too Large", 415: b"Unsupported Media Type", 421: b"Misdirected Request", 422: b"Unprocessable Content",
     429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
+IN_CHUNKS = b"transfer-encoding: chunked\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n\r\n"
 METHOD_NOT_ALLOWED = 405
 OWN = frozenset({b"content-type", b"cache-control"})
 SAFE_HEADER = re.compile(rb"[ -~]{0,1024}")

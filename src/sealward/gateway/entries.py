@@ -42,7 +42,7 @@ def tidy(event: Event) -> Event:
     """The event with what a caller may have put into it made to fit; changed where it must be, and given back."""
     for group, name, most in WORDS:
         part = event.get(group)
-        if type(part) is dict and name in part:  # an orjson.Fragment was made to fit where it was made
+        if part is not None and name in part:
             words = part[name]
             fitting = tidy_name(words) if most == NAME else tidy_text(words)
             if not fitting:

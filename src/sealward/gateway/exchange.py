@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from sealward.errors import Reason, Refused
 from sealward.gateway.flight import Flight, Wait
 from sealward.gateway.routes import Found
@@ -51,7 +49,7 @@ class Source:
     sni: str | None
     certificate: ClientCertificate | None
     facts: dict[str, Any]
-    json: orjson.Fragment
+    json: bytes
 
 
 @dataclass(slots=True, eq=False)

@@ -42,6 +42,10 @@ class Wait(Generic[T]):
     def __await__(self) -> Generator[Wait[T], None, T]:
         if not self.done:
             yield self
+        return self.result()
+
+    def result(self) -> T:
+        """What was set, or the error; only when `done`."""
         if self._error is not None:
             raise self._error
         return cast("T", self._value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from sealward.errors import Reason, Refused
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from sealward.gateway.worker import Worker
 
 
-async def check(worker: Server, exchange: Exchange) -> None:
+def check(worker: Server, exchange: Exchange) -> None:
     """Framing and headers that have one reading. Refused: http_malformed (with its precise status), host_unknown."""
     if exchange.fault is not None:
         raise exchange.fault
@@ -38,7 +39,7 @@ async def check(worker: Server, exchange: Exchange) -> None:
         raise Refused(Reason.HOST_UNKNOWN)
 
 
-async def route(worker: Server, exchange: Exchange) -> None:
+def route(worker: Server, exchange: Exchange) -> None:
     """The one row of the table. Refused: http_malformed, route_unknown, route_method."""
     asked = exchange.head
     exchange.found = worker.table.find(asked.method, asked.target)
@@ -54,7 +55,7 @@ async def route(worker: Server, exchange: Exchange) -> None:
             raise Refused(Reason.HTTP_MALFORMED, "media type", status=415)
 
 
-async def authenticate(worker: Worker, exchange: Exchange) -> None:
+def authenticate(worker: Worker, exchange: Exchange) -> None:
     """Refused: credential_*, no_heartbeat, no_snapshot, draining."""
     if worker.draining:
         raise Refused(Reason.DRAINING)
@@ -69,7 +70,7 @@ async def authenticate(worker: Worker, exchange: Exchange) -> None:
     worker.cuts.add(exchange)
 
 
-async def read(worker: Server, exchange: Exchange) -> None:
+def read(worker: Server, exchange: Exchange) -> Awaitable[None] | None:
     """The whole body. Refused: body_too_large, http_timeout, http_malformed, overloaded (by the connection); a key in it."""
     headers = exchange.head.headers
     length = headers.get(b"content-length")
@@ -77,8 +78,19 @@ async def read(worker: Server, exchange: Exchange) -> None:
         raise Refused(Reason.BODY_TOO_LARGE)
     if b"expect" in headers:
         exchange.connection.proceed()
-    exchange.input = await exchange.body
-    if b"swk_" in exchange.input and KEY.search(exchange.input):
+    if not exchange.body.done:
+        return _rest(exchange)
+    _take(exchange, exchange.body.result())
+    return None
+
+
+async def _rest(exchange: Exchange) -> None:
+    _take(exchange, await exchange.body)
+
+
+def _take(exchange: Exchange, body: bytes) -> None:
+    exchange.input = body
+    if b"swk_" in body and KEY.search(body):
         # Pasted into a prompt or into a member that another gateway takes it from: it would go on to a model.
         raise Refused(Reason.CREDENTIAL_MULTIPLE)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sealward.errors import Reason, Refused
 from sealward.gateway import answers
@@ -12,11 +13,13 @@ from sealward.gateway.exchange import Exchange
 from sealward.gateway.reply import Reply, Streamed, Whole
 
 if TYPE_CHECKING:
+    from sealward.gateway.flight import Wait
+    from sealward.gateway.recorder_link import Answer
     from sealward.gateway.sidecars import Sidecar
     from sealward.gateway.worker import Worker
 
 
-async def authorize(worker: Worker, exchange: Exchange) -> None:
+def authorize(worker: Worker, exchange: Exchange) -> None:
     """Refused: body_*, model_*, action_not_granted, policy_*, credential_binding. One answer for unknown and forbidden models."""
     exchange.chat = parse_chat(exchange.input)
     if worker.standing.ground() is not exchange.ground:  # it moved while the body came
@@ -30,14 +33,14 @@ async def admit(worker: Worker, exchange: Exchange) -> None:
     When the recorder knows another epoch, whoever is behind fetches; then everything is decided anew and asked again, once.
     """
     until = worker.clock.boot() + worker.limits.admit_s
-    await _ask_for_pass(worker, exchange, await _sidecar(worker, exchange))
-    while not exchange.pass_:
+    exchange.sidecar = _at_hand(worker, exchange) or await _sidecar(worker, exchange)
+    while not _admitted(exchange, await worker.ledger.admit(exchange)):
         left = until - worker.clock.boot()
         if left <= 0 or not await worker.standing.moved(exchange.known[0], left):
             raise Refused(Reason.STALE_EPOCH)
         _renew(worker, exchange)
         _decide(worker, exchange)
-        await _ask_for_pass(worker, exchange, await _sidecar(worker, exchange))
+        exchange.sidecar = await _sidecar(worker, exchange)
 
 
 async def forward(worker: Worker, exchange: Exchange) -> None:
@@ -50,8 +53,8 @@ async def forward(worker: Worker, exchange: Exchange) -> None:
         other = await _sidecar(worker, exchange, but=exchange.sidecar)
         worker.ledger.close_aborted(exchange, refused, "upstream")
         exchange.pass_, exchange.index, exchange.closed, exchange.retried = "", None, False, True
-        await _ask_for_pass(worker, exchange, other)
-        if not exchange.pass_:
+        exchange.sidecar = other
+        if not _admitted(exchange, await worker.ledger.admit(exchange)):
             raise Refused(Reason.STALE_EPOCH) from None
         await _send(worker, exchange)
 
@@ -68,11 +71,11 @@ async def record(worker: Worker, exchange: Exchange) -> None:
         raise Refused(Reason(answer["refused"]))
 
 
-async def release(worker: Worker, exchange: Exchange) -> None:
+def release(worker: Worker, exchange: Exchange) -> None:
     """The bytes that waited for the entry."""
     del worker
     if _reply(exchange).streamed:
-        answers.end_stream(exchange, exchange.last)
+        answers.StreamTo(exchange).end(exchange.last)
     else:
         answers.whole(exchange, 200, b"application/json", exchange.last)
 
@@ -98,15 +101,21 @@ def _decide(worker: Worker, exchange: Exchange) -> None:
     exchange.outgoing = outgoing(chat, model_id, row, worker.cache_salt(row, principal.id, exchange.id))
 
 
+def _at_hand(worker: Worker, exchange: Exchange) -> Sidecar | None:
+    return worker.sidecars.at_hand(exchange.model_id or "", _row(exchange))
+
+
 async def _sidecar(worker: Worker, exchange: Exchange, but: Sidecar | None = None) -> Sidecar:
-    row = exchange.known[0].snapshot.sections["models"][exchange.model_id or ""]
-    return await worker.sidecars.serving(exchange.model_id or "", row, but)
+    return await worker.sidecars.serving(exchange.model_id or "", _row(exchange), but)
 
 
-async def _ask_for_pass(worker: Worker, exchange: Exchange, sidecar: Sidecar) -> None:
-    """Admission at the recorder: `pass_` and `index` are set, or Refused; neither when the epochs differ."""
-    exchange.sidecar = sidecar
-    answer = await worker.ledger.admit(exchange)
+def _row(exchange: Exchange) -> Mapping[str, Any]:
+    row: Mapping[str, Any] = exchange.known[0].snapshot.sections["models"][exchange.model_id or ""]
+    return row
+
+
+def _admitted(exchange: Exchange, answer: Answer) -> bool:
+    """The recorder's answer: `pass_` and `index` are set, or Refused; False when the epochs differ."""
     refused = answer.get("refused")
     if refused is None:
         exchange.index, exchange.pass_ = answer["index"], answer["pass"]
@@ -114,11 +123,13 @@ async def _ask_for_pass(worker: Worker, exchange: Exchange, sidecar: Sidecar) ->
         # A decided refusal the recorder has written itself; of an inability of its own nothing is written.
         exchange.noted = True
         raise Refused(Reason(refused))
+    return refused is None
 
 
-async def _send(worker: Worker, exchange: Exchange) -> None:
+def _send(worker: Worker, exchange: Exchange) -> Wait[None]:
+    """The request with its pass, to the sidecar it was made for; what it gives is over when the answer is."""
     sidecar, out, chat = exchange.sidecar, exchange.outgoing, exchange.chat
-    if sidecar is None or out is None or chat is None or exchange.model_id is None:
+    if sidecar is None or out is None or chat is None or exchange.model_id is None or not exchange.pass_:
         raise Refused(Reason.UPSTREAM_UNAVAILABLE)
     reply: Reply
     if chat.stream:
@@ -129,10 +140,12 @@ async def _send(worker: Worker, exchange: Exchange) -> None:
     else:
         reply = Whole(exchange.model_id, worker.clock, worker.limits)
     exchange.reply = reply
-    exchange.call = sidecar.pool.send(REQUEST % (exchange.pass_.encode(), _trace(exchange), len(out.body), out.body), reply)
+    call = exchange.call = sidecar.pool.send(
+        REQUEST % (exchange.pass_.encode(), _trace(exchange), len(out.body), out.body), reply
+    )
     if exchange.connection.paused:
-        exchange.call.pause()
-    await reply.finished
+        call.pause()
+    return reply.finished
 
 
 def _trace(exchange: Exchange) -> bytes:

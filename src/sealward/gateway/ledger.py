@@ -16,6 +16,10 @@ from sealward.gateway.flight import Wait
 from sealward.gateway.recorder_link import Answer, RecorderLink
 from sealward.gateway.refusals import decision
 from sealward.gateway.reply import Reply
+from sealward.gateway.routes import Route
+from sealward.gateway.sidecars import Sidecar
+from sealward.gateway.standing import Ground
+from sealward.identity.access import Grant
 from sealward.identity.principal import Principal
 
 
@@ -24,25 +28,24 @@ class Ledger:
 
     def __init__(self, link: RecorderLink, author: Author) -> None:
         self._link, self._author = link, author
-        self._subjects: dict[int, tuple[Principal, orjson.Fragment]] = {}
+        self._ground: Ground | None = None
+        self._openings: dict[tuple[object, ...], tuple[bytes, Principal, Grant, Sidecar, Route]] = {}
 
     def admit(self, exchange: Exchange) -> Wait[Answer]:
         """The recorder's answer: `index` and `pass`, or `refused`. Fails with Refused(journal_stalled | overloaded)."""
-        out, sidecar = exchange.outgoing, exchange.sidecar
-        if out is None or sidecar is None:
-            raise Refused(Reason.UPSTREAM_UNAVAILABLE)
-        message = {
-            "op": "admit",
-            "event": self._admitted(exchange),
-            "req": exchange.id,
-            "input": hashlib.sha256(exchange.input).hexdigest(),
-            "body": hashlib.sha256(out.body).hexdigest(),
-            "path": "/v1/chat/completions",
-            "sidecar": sidecar.name,
-            "tokens": out.tokens,
-            "epoch": exchange.known[0].snapshot.epoch,
-        }
-        return self._link.admit(message, exchange.id)
+        out, chat = exchange.outgoing, exchange.chat
+        if out is None or chat is None:
+            raise Refused(Reason.POLICY_ERROR)
+        facts = tidy({"request": out.facts})["request"] if "dropped_fields" in out.facts else out.facts
+        request, content = exchange.id.encode(), exchange.input
+        digests = hashlib.sha256(content).hexdigest().encode(), hashlib.sha256(out.body).hexdigest().encode()
+        # Type and time are the recorder's to say. A request's first admission is the one event that may bear its id.
+        event_id = self._author.ulid().encode() if exchange.retried else request
+        members = ADMISSION % (
+            self._opening(exchange), event_id, exchange.source.json, orjson.dumps(facts), len(content), chat.messages,
+            request, request, *digests, out.tokens,
+        )  # fmt: skip
+        return self._link.admit(members, exchange.id)
 
     def close_completed(self, exchange: Exchange, reply: Reply) -> Wait[Answer]:
         """The model's answer is whole; answered when that is durable."""
@@ -84,34 +87,29 @@ class Ledger:
             found["statement"] = {"input_sha256": hashlib.sha256(exchange.input).hexdigest()}
         return found
 
-    def _admitted(self, exchange: Exchange) -> Event:
-        (ground, principal), chat, out, grant = exchange.known, exchange.chat, exchange.outgoing, exchange.grant
-        if chat is None or out is None or grant is None or exchange.found is None:
+    def _opening(self, exchange: Exchange) -> bytes:
+        """How the admission begins, up to what is this request's own: written once for all that differ in nothing else."""
+        (ground, principal), grant, chat, sidecar, found = (
+            exchange.known, exchange.grant, exchange.chat, exchange.sidecar, exchange.found,
+        )  # fmt: skip
+        if grant is None or chat is None or sidecar is None or found is None:
             raise Refused(Reason.POLICY_ERROR)
-        route = exchange.found.route
-        # Type and time are the recorder's to say. A request's first admission is the one event that may bear its id.
-        event: Event = {
-            "v": 1,
-            "id": self._author.ulid() if exchange.retried else exchange.id,
-            "instance": self._author.instance,
-            "tenant": "default",
-            "subject": self._subject(principal),
-            "source": exchange.source.json,
-            "decision": {
-                "outcome": "allow",
+        if ground is not self._ground or len(self._openings) >= CACHE:
+            self._openings.clear()
+            self._ground = ground
+        place = (id(principal), id(grant), id(sidecar), id(found.route), chat.model, chat.stream)
+        known = self._openings.get(place)
+        if known is None:
+            message = {
+                "op": "admit",
+                "path": found.route.template,
+                "sidecar": sidecar.name,
                 "epoch": ground.snapshot.epoch,
-                "policy_digest": ground.access.policy_digest,
-                "policy_ids": grant.policy_ids,
-            },
-            "operation": {"name": route.operation, "route": route.template, "method": route.method, "stream": chat.stream},
-            "model": {"alias": chat.model, "id": exchange.model_id},
-            "request": out.facts,
-            "content": {"input": {"bytes": len(exchange.input), "capture": "digest", "messages": chat.messages}},
-            "link": {"request": exchange.id},
-        }
-        if grant.obligations:
-            event["decision"]["obligations"] = grant.obligations
-        return tidy(event) if "dropped_fields" in out.facts else event
+                "event": _decided(exchange, ground, principal, grant) | {"instance": self._author.instance},
+            }
+            # Beside it what the ids are of, so that none of them is another object's while this is known.
+            known = self._openings[place] = (orjson.dumps(message)[: -len("}}")], principal, grant, sidecar, found.route)
+        return known[0]
 
     def _outcome(self, exchange: Exchange, reply: Reply | None) -> Event:
         now = self._author.clock.now()
@@ -127,19 +125,30 @@ class Ledger:
             found["finish_reasons"] = reasons[:MOST_REASONS]
         return found
 
-    def _subject(self, principal: Principal) -> orjson.Fragment:
-        """Serialised once for each principal: the same one is given for every request of a key under one snapshot."""
-        known = self._subjects.get(id(principal))
-        if known is None or known[0] is not principal:
-            if len(self._subjects) >= CACHE:
-                self._subjects.clear()
-            known = self._subjects[id(principal)] = (principal, orjson.Fragment(orjson.dumps(principal.subject())))
-        return known[1]
-
 
 def aborted_by(reason: Reason) -> str:
     """Who ended an admitted exchange."""
     return ENDED_BY.get(reason, "door")
+
+
+def _decided(exchange: Exchange, ground: Ground, principal: Principal, grant: Grant) -> Event:
+    """What an admitted event says of who may do what, and why."""
+    chat, found = exchange.chat, exchange.found
+    if chat is None or found is None:
+        raise Refused(Reason.POLICY_ERROR)
+    decided: Event = {"outcome": "allow", "epoch": ground.snapshot.epoch, "policy_digest": ground.access.policy_digest}
+    decided["policy_ids"] = grant.policy_ids
+    if grant.obligations:
+        decided["obligations"] = grant.obligations
+    route = found.route
+    return {
+        "v": 1,
+        "tenant": "default",
+        "subject": principal.subject(),
+        "decision": decided,
+        "operation": {"name": route.operation, "route": route.template, "method": route.method, "stream": chat.stream},
+        "model": {"alias": chat.model, "id": exchange.model_id},
+    }
 
 
 def _statement(reply: Reply | None) -> Event:
@@ -156,6 +165,10 @@ def _statement(reply: Reply | None) -> Event:
 
 
 CACHE = 10_000
+ADMISSION = (
+    b'%b,"id":"%b","source":%b,"request":%b,"content":{"input":{"bytes":%d,"capture":"digest","messages":%d}},'
+    b'"link":{"request":"%b"}},"req":"%b","input":"%b","body":"%b","tokens":%d'
+)
 MOST_REASONS = 16
 WORD = re.compile(r"[a-z_]{1,64}")
 ENDED_BY = {

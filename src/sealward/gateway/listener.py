@@ -108,7 +108,7 @@ class _Secured(Connection):
         if sni is not None and sni.isascii() and len(sni) <= MAX_NAME:
             facts["sni"] = sni
         certificate = client_certificate(secured)
-        self.source = Source(self._peer[0], self._peer[1], sni, certificate, facts, orjson.Fragment(orjson.dumps(facts)))
+        self.source = Source(self._peer[0], self._peer[1], sni, certificate, facts, orjson.dumps(facts))
         super().connection_made(transport)
 
 
@@ -136,4 +136,4 @@ NOT_TLS = frozenset({
     "DECODE_ERROR", "PACKET_LENGTH_TOO_LONG", "RECORD_TOO_SMALL", "UNEXPECTED_RECORD", "BAD_PACKET",
 })  # fmt: skip
 VERSIONS = {b"\x03\x00": "ssl3", b"\x03\x01": "1.0", b"\x03\x02": "1.1", b"\x03\x03": "1.2"}
-_NO_SOURCE = Source("", 0, None, None, {}, orjson.Fragment(b"{}"))
+_NO_SOURCE = Source("", 0, None, None, {}, b"{}")

@@ -1,7 +1,7 @@
 """The request path, in the order in which it happens. Each stage either goes on or raises `Refused`; both ways end in entries.
 
-A stage takes the exchange and writes its own fields of it. There is no way around a stage: a route has one of these columns and
-nothing else, and what crashes is refused.
+A stage takes the exchange and writes its own fields of it; one that may have to wait gives back what is to be awaited. There is
+no way around a stage: a route has one of these columns and nothing else, and what crashes is refused.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sealward.gateway.exchange import Exchange
 if TYPE_CHECKING:
     from sealward.gateway.worker import Worker
 
-Stage = Callable[["Worker", Exchange], Awaitable[None]]
+Stage = Callable[["Worker", Exchange], Awaitable[None] | None]
 
-ALWAYS: tuple[Stage, ...] = (
+ALWAYS: tuple[Callable[[Worker, Exchange], None], ...] = (
     head.check,  # framing, Host and headers first: what has two readings is not looked at any further
     head.route,  # a closed table: unknown paths cost nothing and reach nobody
 )
@@ -58,10 +58,12 @@ COLUMNS: dict[str, tuple[Stage, ...]] = {
 async def serve(worker: Worker, exchange: Exchange) -> None:
     """One exchange from its head to its end."""
     try:
-        for stage in ALWAYS:
-            await stage(worker, exchange)
+        for look in ALWAYS:
+            look(worker, exchange)
         for stage in COLUMNS[exchange.found.route.kind]:  # type: ignore[union-attr]  # written by head.route
-            await stage(worker, exchange)
+            waits = stage(worker, exchange)
+            if waits is not None:
+                await waits
     except Refused as refused:
         endings.refused(worker, exchange, refused)
     finally:

@@ -131,7 +131,7 @@ class DoorConnection(Connection):
             self.transport.abort()
 
 
-Stage = Callable[[Presenting, Exchange], Awaitable[None]]
+Stage = Callable[[Presenting, Exchange], Awaitable[None] | None]
 
 
 async def health(server: Presenting, exchange: Exchange) -> None:
@@ -142,7 +142,7 @@ async def health(server: Presenting, exchange: Exchange) -> None:
     answers.whole(exchange, 200, b"application/json", orjson.dumps(said))
 
 
-async def passed(server: Presenting, exchange: Exchange) -> None:
+def passed(server: Presenting, exchange: Exchange) -> None:
     """Refused: draining, no_heartbeat, no_snapshot, pass_missing, pass_invalid."""
     if server.draining:
         raise Refused(Reason.DRAINING)
@@ -162,14 +162,13 @@ async def forward(server: Presenting, exchange: Exchange) -> None:
     if exchange.connection.paused:
         call.pause()
     await relay.finished
-    exchange.connection.write(b"0\r\n\r\n")
 
 
 class _Relay:
     """An answer of the runtime on its way to the door. An error of the runtime keeps its words: only that it is one goes on."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self._client = answers.StreamTo(exchange)
         self.finished: Wait[None] = Wait()
 
     def answered(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -177,14 +176,16 @@ class _Relay:
         if status != OK or answers.SAFE_HEADER.fullmatch(content_type) is None:
             self.broken(Reason.UPSTREAM_UNAVAILABLE if status == BUSY else Reason.UPSTREAM_ERROR)
         else:
-            answers.begin_stream(self._exchange, content_type)
+            self._client.content_type = content_type
 
     def received(self, content: bytes) -> None:
         if not self.finished.done:
-            self._exchange.connection.write(b"%x\r\n%b\r\n" % (len(content), content))
+            self._client.write(content)
 
-    def ended(self) -> None:
-        self.finished.set(None)
+    def ended(self, content: bytes) -> None:
+        if not self.finished.done:
+            self._client.end(content)
+            self.finished.set(None)
 
     def broken(self, reason: Reason) -> None:
         self.finished.fail(Refused(reason))
@@ -192,10 +193,12 @@ class _Relay:
 
 async def _serve(server: Presenting, exchange: Exchange) -> None:
     try:
-        for stage in ALWAYS:
-            await stage(server, exchange)
+        for look in ALWAYS:
+            look(server, exchange)
         for stage in COLUMNS[exchange.found.route.kind]:  # type: ignore[union-attr]  # written by head.route
-            await stage(server, exchange)
+            waits = stage(server, exchange)
+            if waits is not None:
+                await waits
     except Refused as refused:
         server.end(exchange, refused)
     finally:
@@ -212,7 +215,7 @@ def _stage(reason: Reason) -> str:
     return "http" if reason.startswith(("http_", "body_", "host_")) else ""
 
 
-ALWAYS: tuple[Stage, ...] = (head.check, head.route)  # as before a door: what has two readings is not looked at any further
+ALWAYS = (head.check, head.route)  # as before a door: what has two readings is not looked at any further
 COLUMNS: dict[str, tuple[Stage, ...]] = {
     "health": (health,),
     "chat": (
@@ -221,6 +224,6 @@ COLUMNS: dict[str, tuple[Stage, ...]] = {
         forward,
     ),
 }
-SOURCE = Source("", 0, None, None, {"network": "sidecar.door"}, orjson.Fragment(b'{"network":"sidecar.door"}'))
+SOURCE = Source("", 0, None, None, {"network": "sidecar.door"}, b'{"network":"sidecar.door"}')
 REQUEST = b"POST %b HTTP/1.1\r\nhost: runtime\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 OK, BUSY = 200, 503

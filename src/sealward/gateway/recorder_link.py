@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import orjson
+
 from sealward.errors import Reason, Refused
 from sealward.events import Event, system_subject
 from sealward.formats.fault import FormatError
-from sealward.formats.frames import Frames, frame
+from sealward.formats.frames import Frames
 from sealward.formats.ids import rfc3339
 from sealward.gateway.entries import Author
 from sealward.gateway.flight import Wait
@@ -59,17 +61,20 @@ class RecorderLink(asyncio.Protocol):
     def connected(self) -> bool:
         return self._transport is not None
 
-    def admit(self, message: Answer, request: str) -> Wait[Answer]:
-        """`{op: admit, …}` for `request` → the recorder's answer; fails with Refused(journal_stalled | overloaded)."""
-        return self._ask(message, self._limits.admit_s, request)
+    def admit(self, members: bytes, request: str) -> Wait[Answer]:
+        """`{op: admit, …}` for `request` → the recorder's answer; fails with Refused(journal_stalled | overloaded).
+
+        `members`: the message as JSON but for its last brace, before which its number comes.
+        """
+        return self._ask(members, self._limits.admit_s, request)
 
     def close(self, message: Answer) -> Wait[Answer]:
         """`{op: close, …}`: answered when the closing entry is durable; fails with Refused(journal_stalled)."""
-        return self._ask(message, self._limits.close_s, "")
+        return self._ask(orjson.dumps(message)[:-1], self._limits.close_s, "")
 
     def ask(self, message: Answer) -> Wait[Answer]:
         """Any other question (receipt); fails as `admit` does."""
-        return self._ask(message, self._limits.admit_s, "")
+        return self._ask(orjson.dumps(message)[:-1], self._limits.admit_s, "")
 
     def record(self, event: Event) -> None:
         """Queue an event nobody waits for (`EventSink`). A full queue is counted, and `journal.gap` says so later."""
@@ -79,13 +84,13 @@ class RecorderLink(asyncio.Protocol):
             return
         if self._dropped:
             self._send_gap()
-        self._send({"op": "record", "event": event})
+        self._send(orjson.dumps({"op": "record", "event": event}))
 
     def tell(self, message: Answer) -> None:
         """A message whose answer nobody needs."""
         if self._transport is not None:
             self._n += 1
-            self._send(message | {"n": self._n})
+            self._send(orjson.dumps(message | {"n": self._n}))
 
     async def sent(self) -> None:
         """Until the kernel has all that was said, at most `close_s`: for the end of a process."""
@@ -163,25 +168,25 @@ class RecorderLink(asyncio.Protocol):
 
     # -- inside --
 
-    def _ask(self, message: Answer, seconds: float, admits: str) -> Wait[Answer]:
+    def _ask(self, members: bytes, seconds: float, admits: str) -> Wait[Answer]:
         wait: Wait[Answer] = Wait()
         if self._transport is None or self._full(self._transport):
             wait.fail(Refused(Reason.JOURNAL_STALLED, "no recorder" if self._transport is None else "the recorder does not read"))
         elif admits and len(self._asked) >= self._limits.asked:
             wait.fail(Refused(Reason.OVERLOADED, "too many open questions"))
         else:
-            self._n += 1
-            message["n"] = self._n
-            self._asked[self._n] = _Question(wait, self._ticker.after(seconds), admits)
-            self._send(message)
+            n = self._n = self._n + 1
+            self._asked[n] = _Question(wait, self._ticker.after(seconds), admits)
+            self._send(b'%b,"n":%d}' % (members, n))
         return wait
 
-    def _send(self, message: Answer) -> None:
-        data = frame(message)
-        self._unsent += len(data)
-        self._out.append(data)
-        if len(self._out) == 1:
+    def _send(self, message: bytes) -> None:
+        out = self._out
+        if not out:
             self._loop.call_soon(self._flush)
+        out.append(len(message).to_bytes(4, "big"))
+        out.append(message)
+        self._unsent += len(message)
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:

@@ -48,7 +48,8 @@ class _Answer:
         else:
             self.pieces.append(content)
 
-    def ended(self) -> None:
+    def ended(self, content: bytes) -> None:
+        self.received(content)
         self.finished.set(None)
 
     def broken(self, reason: Reason) -> None:

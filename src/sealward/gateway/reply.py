@@ -39,10 +39,8 @@ class ReplyStage(Protocol):
 class Client(Protocol):
     """Where a stream is written to."""
 
-    def begin(self, content_type: bytes) -> None:
-        """The head of a streamed answer."""
-
-    def write(self, data: bytes) -> None: ...
+    def write(self, content: bytes) -> None:
+        """The next content, never empty."""
 
 
 class Reply:
@@ -58,10 +56,13 @@ class Reply:
         self.usage: Json = {}
         self.collector = Collector("chat", streamed=streamed)
         self._hash = hashlib.sha256()
+        self._unhashed: list[bytes] = []
 
     @property
     def output_sha256(self) -> str:
         """Of the content that was released so far, the last bytes included once they are made."""
+        self._hash.update(b"".join(self._unhashed))
+        self._unhashed.clear()
         return self._hash.hexdigest()
 
     def last(self) -> bytes:
@@ -91,8 +92,11 @@ class Reply:
         self.finished.fail(Refused(reason))
 
     def _count(self, content: bytes) -> None:
-        self._hash.update(content)
         self.bytes_out += len(content)
+        self._unhashed.append(content)
+        if len(self._unhashed) >= GATHERED or len(content) > LONG:  # short pieces together: their calls cost more than they
+            self._hash.update(b"".join(self._unhashed))
+            self._unhashed.clear()
 
 
 class Whole(Reply):
@@ -111,11 +115,13 @@ class Whole(Reply):
         elif not self.finished.done:
             self._pieces.append(content)
 
-    def ended(self) -> None:
+    def ended(self, content: bytes) -> None:
+        if content:
+            self.received(content)
         self.finished.set(None)
 
     def last(self) -> bytes:
-        answer = _parse(b"".join(self._pieces))
+        answer = _parse(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         self.usage = _usage(answer)
         shown = _clean(answer, self.model, with_usage=True)
         self.collector.see(shown)
@@ -136,23 +142,31 @@ class Streamed(Reply):
         self._done = False
         self._tokens: deque[int] = deque(maxlen=MOST_TOKENS)
 
-    def answered(self, status: int, headers: dict[bytes, bytes]) -> None:
-        super().answered(status, headers)
-        if self.begun:
-            self._client.begin(b"text/event-stream")
-
     def received(self, content: bytes) -> None:
         if self.finished.done:
             return
+        events: list[Json] = []
+        sound = True
         try:
-            out = [event for data in self._events.feed(content) for event in self._read(data)]
-            self._release(self._staged(out))
+            for data in self._events.feed(content):
+                event = self._read(data)
+                if event is not None:
+                    events.append(event)
         except ValueError:
-            self.fail(Reason.UPSTREAM_ERROR)
+            sound = False  # what came before it goes out all the same, however the reads fell
+        try:
+            if self._stages:
+                events = self._staged(events)
+            if events:
+                self._release(events)
         except Refused as refused:
             self.finished.fail(refused)
+        if not sound:
+            self.fail(Reason.UPSTREAM_ERROR)
 
-    def ended(self) -> None:
+    def ended(self, content: bytes) -> None:
+        if content:
+            self.received(content)
         if self._done and not self._events.unfinished:
             self.finished.set(None)
         else:
@@ -170,19 +184,19 @@ class Streamed(Reply):
     def released_since(self, moment_us: int) -> int:
         return sum(at > moment_us for at in self._tokens)
 
-    def _read(self, data: bytes) -> Iterable[Json]:
-        """The event in `data` as it may go on; none for `[DONE]` and for the usage nobody asked for."""
+    def _read(self, data: bytes) -> Json | None:
+        """The event in `data` as it may go on; None for `[DONE]` and for the usage nobody asked for."""
         if self._done:
             raise ValueError("an event after the last")
         if data == b"[DONE]":
             self._done = True
-            return ()
+            return None
         event = _parse(data)
         if event.get("usage"):
             self.usage = _usage(event)
             if not self._with_usage and not event["choices"]:
-                return ()
-        return (_clean(event, self.model, with_usage=self._with_usage),)
+                return None
+        return _clean(event, self.model, with_usage=self._with_usage)
 
     def _staged(self, events: list[Json]) -> list[Json]:
         for stage in self._stages:
@@ -190,18 +204,17 @@ class Streamed(Reply):
         return events
 
     def _release(self, events: list[Json]) -> None:
-        if not events:
-            return
         now = self.clock.now()
         self.first_us = self.first_us or now
         self._tokens.extend([now] * len(events))
-        content = self._written(events)
-        self._client.write(b"%x\r\n%b\r\n" % (len(content), content))
+        self._client.write(self._written(events))
 
     def _written(self, events: list[Json], end: bytes = b"") -> bytes:
+        content = b""
         for event in events:
             self.collector.see(event)
-        content = b"".join([b"data: %b\n\n" % orjson.dumps(event) for event in events]) + end
+            content += b"data: %b\n\n" % orjson.dumps(event)
+        content += end
         self._count(content)
         return content
 
@@ -228,6 +241,9 @@ def _with_lone_surrogates(data: bytes) -> Any:
 
 def _clean(answer: Json, model: str, *, with_usage: bool) -> Json:
     """What a caller may see of it, under the name that was asked for."""
+    if SHOWN.issuperset(answer):
+        answer["model"] = model
+        return answer
     kept = {name: answer[name] for name in KEPT if name in answer}
     kept["model"] = model
     usage = answer.get("usage")
@@ -252,7 +268,9 @@ def _usage(answer: Json) -> Json:
 
 
 KEPT = ("id", "object", "created", "choices", "system_fingerprint", "service_tier")
+SHOWN = frozenset({*KEPT, "model"})
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details")
 OK, BUSY = 200, 503
+GATHERED, LONG = 64, 4096
 MAX_INT, MOST_TOKENS = 2**53, 512
 _SURROGATE = re.compile("[\ud800-\udfff]")

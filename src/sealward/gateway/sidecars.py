@@ -46,6 +46,16 @@ class Sidecars:
         for name in wanted - self._watches.keys():
             self._watches[name] = _Watch(name, Pool(self._local, self._ticker, self._limits), self._ticker)
 
+    def at_hand(self, model_id: str, row: Mapping[str, Any]) -> Sidecar | None:
+        """What `serving` gives where it need not wait; None: ask that."""
+        for name in row["sidecars"]:
+            watch = self._watches.get(name)
+            if watch is None or watch.sidecar is None:
+                return None
+            if watch.models.get(model_id) == row["digest"]:
+                return watch.sidecar
+        return None
+
     async def serving(self, model_id: str, row: Mapping[str, Any], but: Sidecar | None = None) -> Sidecar:
         """One of the model's own that presents the approved digest, other than the run `but`.
 
@@ -127,7 +137,8 @@ class _Watch:
     def received(self, content: bytes) -> None:
         self._answer = (self._answer + content)[:MAX_ANSWER]
 
-    def ended(self) -> None:
+    def ended(self, content: bytes) -> None:
+        self.received(content)
         found = _health(self._answer) if self._status == OK else None
         if found is None or found.get("id") != self._name or found.get("state") != "ready":
             self._settle(None)

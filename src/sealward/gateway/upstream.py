@@ -25,7 +25,7 @@ Address = Path | tuple[str, int]
 
 
 class Sink(Protocol):
-    """Who is told about an answer: `answered` once, `received` for each read, then `ended` once; or `broken` at any time."""
+    """Who is told about an answer: `answered` once, `received` for each read but the last, then `ended`; or `broken` any time."""
 
     def answered(self, status: int, headers: dict[bytes, bytes]) -> None:
         """The head of the answer; names in lower case, of a doubled header the last value."""
@@ -33,8 +33,8 @@ class Sink(Protocol):
     def received(self, content: bytes) -> None:
         """A piece of the content, transfer coding removed."""
 
-    def ended(self) -> None:
-        """The answer was complete."""
+    def ended(self, content: bytes) -> None:
+        """The answer is complete; `content` is the rest of it, read at once with its end, or nothing."""
 
     def broken(self, reason: Reason) -> None:
         """There will be no (more) answer: upstream_unavailable | upstream_error | upstream_timeout. The last call."""
@@ -235,14 +235,16 @@ class Connection(asyncio.Protocol):
         if not self._told:
             self._told = True
             call.sink.answered(self._status, self._headers)
-        if self._pieces and not call.over:
-            content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces.clear()
-            call.sink.received(content)
-        if call.over:
-            return
+            if call.over:
+                return
+        pieces = self._pieces
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not self._complete:
-            self.deadline = self._pool.ticker.after(self._pool.limits.between_s) if not call.paused else NEVER
+            if content:
+                pieces.clear()
+                call.sink.received(content)
+            if not call.over:
+                self.deadline = self._pool.ticker.after(self._pool.limits.between_s) if not call.paused else NEVER
             return
         call.over, self._call = True, None
         if self._reusable:
@@ -252,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._pool.keep(self)
         else:
             self._end()
-        call.sink.ended()
+        call.sink.ended(content)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

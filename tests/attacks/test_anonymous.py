@@ -16,7 +16,7 @@ DOORS = [
     pytest.param(door, route, id=f"{door}-{route.operation}")
     for door, table in (("inference", INFERENCE), ("management", MANAGEMENT))
     for route in table.all()
-    if route.kind not in {"livez", "readyz"}
+    if route.kind not in {"livez", "readyz", "resource"}
 ]
 
 
@@ -24,7 +24,9 @@ DOORS = [
 def test_nobody_is_served_without_a_credential(siege: Siege, door: str, route: Route) -> None:
     """Class B from the head alone; `Bearer` without an error, since nothing was shown; one entry of stage authn."""
     answer = siege.refused(anonymous(siege, route), 401, "credential_missing", door=door, stage="authn")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    challenge = answer.headers["www-authenticate"]
+    assert challenge.startswith("Bearer" + (" resource_metadata=" if door == "inference" else ""))
+    assert "error" not in challenge
 
 
 @pytest.mark.parametrize(("door", "route"), DOORS)
@@ -115,7 +117,8 @@ def anonymous(siege: Siege, route: Route) -> Request:
         return siege.chat().but(authorization=None)
     if route.method in {"GET", "DELETE"}:
         return nameless(siege, target).to(target.encode(), route.method.encode())
-    return siege.change(route.method, target, {}, "x").but(authorization=None)
+    request = siege.change(route.method, target, {}, "x").but(authorization=None)
+    return request.but(content_type=route.media) if route.media else request
 
 
 def nameless(siege: Siege, target: str) -> Request:

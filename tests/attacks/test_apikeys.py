@@ -78,7 +78,7 @@ def test_no_vector_of_a_wrong_key_gets_in(siege: Siege, case: dict[str, str]) ->
     """Those of a door of the other environment, which are wrong here in more than one way."""
     value = case["key"].strip().encode()
     answer = siege.refused(siege.chat().but(authorization=b"Bearer " + value), 401, "credential_malformed", stage="authn")
-    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
 
 
 AUTHORIZATIONS = {
@@ -266,5 +266,5 @@ def _refused_everywhere(siege: Siege, key: str, reason: str) -> None:
         ("management", siege.change("POST", "/api/v1/users", {"id": "x"}, key)),
     ):
         answer = siege.refused(request, 401, reason, door=door, stage="authn")
-        assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
     assert siege.at_control(siege.get("/api/v1/users", key)).status == 401

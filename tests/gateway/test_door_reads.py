@@ -111,7 +111,8 @@ def test_every_route_refuses_a_stranger(tmp_path: Path, route: Route) -> None:
     async def scenario() -> None:
         async with house(tmp_path) as home:
             path = route.template.replace("{id}", "m1").replace("{request}", REQUEST)
-            answer = await home.ask(route.method, path, b"{}" if route.json_body else b"", None)
+            media = {"content-type": route.media.decode()} if route.media else {}
+            answer = await home.ask(route.method, path, b"{}" if route.media else b"", None, **media)
             assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
             await until(lambda: home.recorder.reasons("request.refused") == ["credential_missing"])
 

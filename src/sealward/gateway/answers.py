@@ -59,12 +59,17 @@ def refuse(exchange: Exchange, refused: Refused) -> None:
     if refused.status == 0:
         connection.reset()
         return
-    face = answer(family, refused)
+    face = answer(family, refused, _metadata(exchange) if family != "admin" else "")
     lines = b"".join([b"%b: %b\r\n" % pair for pair in face.headers if pair[0] not in OWN])
     if refused.status == METHOD_NOT_ALLOWED:
         lines += b"allow: %b\r\n" % refused.remedy.encode()
     content_type = dict(face.headers)[b"content-type"]
     whole(exchange, face.status, content_type, face.body if exchange.head.method != "HEAD" else b"", lines)
+
+
+def _metadata(exchange: Exchange) -> str:
+    ours = exchange.ground.access.issuers.ours if exchange.ground is not None else None
+    return f"{ours.audience}/.well-known/oauth-protected-resource" if ours is not None else ""
 
 
 def _break_off(exchange: Exchange, event: bytes) -> None:

@@ -41,7 +41,8 @@ def main(start: Start) -> None:
     if listener is None:
         raise ConfigurationError("no listening socket", remedy="start the door by `sealward up` or its unit")
     certificate = door.certificate_file or base / "tls/server.pem"
-    context = server_context(certificate, door.key_file or base / "state" / start.role / "tls.key")
+    key = door.key_file or base / "state" / start.role / "tls.key"
+    context = server_context(certificate, key, door.client_ca_file)
     site = _site(start.role, base, settings, certificate)
     parts = _Parts(site, base / "run" / f"signer.{start.role}.sock", _signer(base), listener, context)
     start.drop()
@@ -94,9 +95,10 @@ def _site(role: str, base: Path, settings: Settings, certificate: Path) -> Site:
         names=Names.of(certificate),
         recorder=run / f"recorder.{role}.sock",
         sidecar=run / "sidecar.door.sock" if inference else None,
-        control=None if inference else run / "control.admin.sock",
+        control=run / f"control.{role}.sock",
         pepper=read_key(base / "state" / role / "pepper"),
         environment=settings.identity.environment,
+        audience=settings.doors.audience("inference" if inference else "management"),
         refusals=settings.refusals,
         limits=Limits(),
         journal=None if inference else base / "journal",

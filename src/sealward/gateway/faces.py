@@ -25,13 +25,17 @@ class Face(NamedTuple):
     body: bytes
 
 
-def answer(family: str, refused: Refused) -> Face:
-    """The answer before a stream has begun; `family` is the route's. A reason of status 0 has none: its connection just ends."""
+def answer(family: str, refused: Refused, metadata: str = "") -> Face:
+    """The answer before a stream has begun; `family` is the route's. A reason of status 0 has none: its connection just ends.
+
+    `metadata`: where a caller without a token reads who gives him one (RFC 9728 section 5.1).
+    """
     shape = FAMILIES[family]
     headers: Headers = ((b"content-type", shape.content_type), (b"cache-control", b"no-store"))
     if refused.status == UNAUTHORIZED:
         missing = refused.reason in {Reason.CREDENTIAL_MISSING, Reason.PASS_MISSING}
-        headers += ((b"www-authenticate", b"Bearer" if missing else b'Bearer error="invalid_token"'),)
+        said = ([] if missing else ['error="invalid_token"']) + ([f'resource_metadata="{metadata}"'] if metadata else [])
+        headers += ((b"www-authenticate", b"Bearer" + (" " + ", ".join(said) if said else "").encode()),)
     elif refused.status in {TOO_MANY, UNAVAILABLE}:
         headers += ((b"retry-after", RETRY_AFTER.get(refused.reason, b"1")),)
     return Face(refused.status, headers, orjson.dumps(shape.error(refused)))
@@ -63,6 +67,12 @@ def _problem(refused: Refused) -> dict[str, Any]:
     return {"type": "about:blank", "title": refused.row.message, "status": refused.status, "code": code}
 
 
+def _oauth(refused: Refused) -> dict[str, Any]:
+    """RFC 6749 section 5.2."""
+    other = "invalid_request" if refused.status < FIRST_OF_OURS else "temporarily_unavailable"
+    return {"error": OAUTH.get(refused.status, other)}
+
+
 def _field(refused: Refused) -> str | None:
     """A name of our own field tables: the only detail that leaves the house."""
     return refused.detail if refused.reason is Reason.BODY_FIELD else None
@@ -70,7 +80,10 @@ def _field(refused: Refused) -> str | None:
 
 FAMILIES: Mapping[str, Shape] = {
     "openai": Shape(b"application/json", _openai, b"data: %b\n\n"),
+    "oauth": Shape(b"application/json", _oauth),
     "admin": Shape(b"application/problem+json", _problem),
 }
+OAUTH = {401: "invalid_token", 403: "access_denied"}
+FIRST_OF_OURS = 500
 UNAUTHORIZED, TOO_MANY, UNAVAILABLE = 401, 429, 503
 RETRY_AFTER = {Reason.LIMIT_REQUESTS: b"10", Reason.LIMIT_TOKENS: b"10", Reason.LIMIT_BUDGET: b"3600"}

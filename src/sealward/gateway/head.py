@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sealward.errors import Reason, Refused
 from sealward.gateway.exchange import Exchange
+from sealward.identity.jwt import UnknownKey
 
 if TYPE_CHECKING:
     from sealward.gateway.serving import Server
@@ -49,23 +50,44 @@ def route(worker: Server, exchange: Exchange) -> None:
             raise Refused(Reason.HTTP_MALFORMED, "a body where none belongs")
     elif not has_length and b"transfer-encoding" not in asked.headers:
         raise Refused(Reason.HTTP_MALFORMED, "no length", status=411)
-    if exchange.found.route.json_body:
+    if exchange.found.route.media:
         media = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media != b"application/json":
+        if media != exchange.found.route.media:
             raise Refused(Reason.HTTP_MALFORMED, "media type", status=415)
 
 
-def authenticate(worker: Worker, exchange: Exchange) -> None:
-    """Refused: credential_*, no_heartbeat, no_snapshot, draining."""
+def authenticate(worker: Worker, exchange: Exchange) -> Awaitable[None] | None:
+    """Refused: credential_*, token_*, no_heartbeat, no_snapshot, draining. A key that was rotated just now is waited for."""
     if worker.draining:
         raise Refused(Reason.DRAINING)
-    asked, source = exchange.head, exchange.source
+    asked = exchange.head
     if b"x-api-key" in asked.headers or b"swk_" in asked.headers.get(b"cookie", b"") or b"swk_" in asked.target:
         # A key where none belongs is known to more logs than ours, and which of two credentials counts is anybody's guess.
         raise Refused(Reason.CREDENTIAL_MULTIPLE)
+    try:
+        _prove(worker, exchange)
+    except UnknownKey as unknown:
+        if not unknown.issuer:
+            raise
+        return _after_rotation(worker, exchange, unknown)
+    return None
+
+
+async def _after_rotation(worker: Worker, exchange: Exchange, unknown: UnknownKey) -> None:
+    if not await worker.rotation.fetched(unknown.issuer):
+        raise unknown
+    _prove(worker, exchange)
+
+
+def _prove(worker: Worker, exchange: Exchange) -> None:
+    source = exchange.source
     ground = exchange.ground = worker.standing.ground()
     exchange.principal = ground.access.authenticate(
-        asked.authorization, source_addr=source.addr, now_us=exchange.started_us, certificate=source.certificate
+        exchange.head.authorization,
+        source_addr=source.addr,
+        now_us=exchange.started_us,
+        certificate=source.certificate,
+        audience=worker.site.audience,
     )
     worker.cuts.add(exchange)
 

@@ -44,14 +44,22 @@ ADMIN: tuple[Stage, ...] = (
     head.read,
     relay.forward,  # unchanged to control, which decides and records
 )
+TOKEN: tuple[Stage, ...] = (
+    head.authenticate,  # the subject token is this credential; control verifies it again before anything is minted
+    head.read,
+    relay.forward,  # to control, which decides, records and has the signer sign
+)
+RESOURCE: tuple[Stage, ...] = (
+    reads.resource,  # where tokens for this door come from: for callers that have none yet, without an entry
+)
 LOG: tuple[Stage, ...] = (
     head.authenticate,
     head.read,
     logfiles.answer,  # the journal's public files, for whoever may verify it; leaves an access.read
 )
 COLUMNS: dict[str, tuple[Stage, ...]] = {
-    "chat": CHAT, "models": READ, "model": READ, "receipt": READ, "admin": ADMIN, "log": LOG,
-    "livez": PROBE, "readyz": PROBE,
+    "chat": CHAT, "models": READ, "model": READ, "receipt": READ, "admin": ADMIN, "log": LOG, "token": TOKEN,
+    "resource": RESOURCE, "livez": PROBE, "readyz": PROBE,
 }  # fmt: skip
 
 

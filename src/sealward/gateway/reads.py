@@ -10,6 +10,7 @@ from sealward.errors import Reason, Refused
 from sealward.formats.ids import ULID
 from sealward.gateway import answers
 from sealward.gateway.exchange import Exchange
+from sealward.identity.scope import ACTIONS
 
 if TYPE_CHECKING:
     from sealward.gateway.worker import Worker
@@ -20,6 +21,22 @@ async def probe(worker: Worker, exchange: Exchange) -> None:
     await exchange.body
     ready = exchange.found is None or exchange.found.route.kind == "livez" or worker.ready
     answers.whole(exchange, 200 if ready else 503, JSON, b'{"status":"ok"}' if ready else b'{"status":"unavailable"}')
+
+
+async def resource(worker: Worker, exchange: Exchange) -> None:
+    """RFC 9728. Issuers of people's tokens alone: where workloads run is nobody's business. Refused: route_unknown, no_*."""
+    await exchange.body
+    issuers = worker.standing.ground().access.issuers
+    if issuers.ours is None:
+        raise Refused(Reason.ROUTE_UNKNOWN)
+    told = {
+        "resource": issuers.ours.audience,
+        "authorization_servers": sorted(each.name for each in issuers.by_id.values() if each.kind == "rfc9068"),
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": sorted(ACTIONS),
+        "tls_client_certificate_bound_access_tokens": True,
+    }
+    answers.whole(exchange, 200, JSON, orjson.dumps(told))
 
 
 async def answer(worker: Worker, exchange: Exchange) -> None:

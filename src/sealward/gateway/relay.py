@@ -1,4 +1,4 @@
-"""The management door's last stage: an authenticated request goes to control, credential and all, and the answer comes back.
+"""The last stage of what control answers: an authenticated request goes there, credential and all, and the answer comes back.
 
 Control trusts nothing of it: it verifies the same credential again, decides and records (contracts.md section 1).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealward.errors import Reason, Refused
+from sealward.formats.b64 import b64url
 from sealward.gateway import answers
 from sealward.gateway.exchange import Exchange
 from sealward.gateway.flight import Wait
@@ -59,15 +60,18 @@ class _Answer:
 def _request(exchange: Exchange) -> bytes:
     asked, source = exchange.head, exchange.source
     lines = [b"%b: %b\r\n" % (name, asked.headers[name]) for name in ON if name in asked.headers]
+    lines += [b"authorization: %b\r\n" % value for value in asked.authorization]
+    if source.certificate is not None:
+        chain = b",".join(b64url(der).encode() for der in source.certificate.chain)
+        lines.append(b"x-sealward-certificate: %b\r\n" % chain)
     return REQUEST % (
-        asked.method.encode(), asked.target, asked.authorization[0], source.addr.encode(), source.port, exchange.id.encode(),
+        asked.method.encode(), asked.target, source.addr.encode(), source.port, exchange.id.encode(),
         b"".join(lines), len(exchange.input), exchange.input,
     )  # fmt: skip
 
 
 REQUEST = (
-    b"%b %b HTTP/1.1\r\nhost: control\r\nauthorization: %b\r\nx-sealward-source: %b %d\r\nx-sealward-request: %b\r\n"
-    b"%bcontent-length: %d\r\n\r\n%b"
+    b"%b %b HTTP/1.1\r\nhost: control\r\nx-sealward-source: %b %d\r\nx-sealward-request: %b\r\n%bcontent-length: %d\r\n\r\n%b"
 )
 ON = (b"content-type", b"accept", b"idempotency-key", b"if-match", b"traceparent")
 BACK = (b"etag", b"location", b"retry-after", b"www-authenticate")

@@ -14,7 +14,7 @@ from typing import Literal
 from sealward.errors import Reason, Refused
 from sealward.identity.admin_routes import ROUTES
 
-Kind = Literal["chat", "models", "model", "receipt", "admin", "log", "health", "livez", "readyz"]
+Kind = Literal["chat", "models", "model", "receipt", "admin", "log", "token", "resource", "health", "livez", "readyz"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Route:
     """What the caller must be permitted to do; empty: the answer is everybody's (probes), or control decides (admin)."""
     family: str = "openai"
     """Whose error face a refusal shows."""
-    json_body: bool = False
+    media: bytes = b""
+    """What a body must be; empty: whatever it is, control looks at it."""
     query: bool = False
     deep: bool = False
     """Whether the parameter may hold a slash, as ids of models do."""
@@ -126,11 +127,14 @@ def _pattern(template: str, rows: Mapping[str, Route]) -> re.Pattern[str]:
 _ODD = re.compile(r"[^!-~]|[%;\\#\"<>^`{|}]|//|/\.{1,2}(?:/|$)")
 _ODD_QUERY = re.compile(r"[^!-~]|[#\"<>\\^`{|}]")
 
+JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 PROBES = (Route("GET", "/livez", "livez", "probe"), Route("GET", "/readyz", "readyz", "probe"))
 INFERENCE = Table.of((
-    Route("POST", "/v1/chat/completions", "chat", "chat", "model:chat", json_body=True),
+    Route("POST", "/v1/chat/completions", "chat", "chat", "model:chat", media=JSON),
     Route("GET", "/v1/models", "models", "models.list", "model:list"),
     Route("GET", "/v1/models/{id}", "model", "models.get", "model:list", deep=True),
+    Route("POST", "/sealward/v1/token", "token", "token.exchange", "token:exchange", "oauth", FORM),
+    Route("GET", "/.well-known/oauth-protected-resource", "resource", "probe"),
     Route("GET", "/sealward/v1/receipts/{request}", "receipt", "receipt.get", "receipt:read"),
     *PROBES,
 ))  # fmt: skip
@@ -140,6 +144,6 @@ MANAGEMENT = Table.of((
     *PROBES,
 ))  # fmt: skip
 SIDECAR = Table.of((
-    Route("POST", "/v1/chat/completions", "chat", "chat", json_body=True),
+    Route("POST", "/v1/chat/completions", "chat", "chat", media=JSON),
     Route("GET", "/sealward/v1/health", "health", "probe"),
 ))  # fmt: skip

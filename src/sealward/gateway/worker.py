@@ -28,14 +28,16 @@ from sealward.gateway.listener import Listener
 from sealward.gateway.recorder_link import RecorderLink
 from sealward.gateway.refusals import Refusals
 from sealward.gateway.reply import ReplyStage
+from sealward.gateway.rotation import Rotation
 from sealward.gateway.routes import Table
 from sealward.gateway.serving import Server
 from sealward.gateway.sidecars import Sidecars
 from sealward.gateway.standing import Ground, Standing
 from sealward.gateway.standing import Source as Snapshots
 from sealward.gateway.ticker import Ticker
-from sealward.gateway.tls import Names
+from sealward.gateway.tls import Names, trust_clients
 from sealward.gateway.upstream import Pool
+from sealward.identity.issuers import Issuers
 from sealward.keyring.secret import Secret
 
 
@@ -50,9 +52,11 @@ class Site:
     sidecar: Path | None
     """Of an inference door."""
     control: Path | None
-    """Of a management door."""
+    """Which administers, and exchanges tokens."""
     pepper: Secret
     environment: str
+    audience: str = ""
+    """How tokens call this door."""
     refusals: settings.Refusals = field(default_factory=settings.Refusals)
     limits: Limits = field(default_factory=Limits)
     journal: Path | None = None
@@ -77,9 +81,12 @@ class Worker(Server):
         self.standing.on_change = self._changed
         self.sidecars = Sidecars(site.sidecar or Path(), self.ticker, self.limits)
         self.control = Pool(site.control, self.ticker, self.limits) if site.control is not None else None
+        self.rotation = Rotation(self.control, self.standing, self.ticker)
         self.stages: Sequence[ReplyStage] = ()
         self.deadline = 0.0
         self._listeners: list[Listener] = []
+        self._contexts: list[ssl.SSLContext] = []
+        self._trusted: Issuers | None = None
         self._hosts: dict[tuple[bytes, str | None], bool] = {}
         self._salt = hmac.digest(site.pepper.reveal(), b"sealward cache salt v1", hashlib.sha256)
         self.ticker.watch(self)
@@ -123,6 +130,10 @@ class Worker(Server):
 
     def listen(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._listeners.append(Listener(sock, context, self, self._refused_handshake))
+        self._contexts.append(context)
+        self._trusted = None
+        if self.standing.serving:
+            self._trust_clients(self.standing.ground())
 
     async def drain(self) -> None:
         """Accept no more, let what runs come to its end, at most `drain_s`."""
@@ -157,7 +168,15 @@ class Worker(Server):
     def _changed(self, ground: Ground) -> None:
         if self.site.sidecar is not None:
             self.sidecars.follow(ground.snapshot)
+        self._trust_clients(ground)
         self.cuts.review(ground.access, self.clock.now(), parse_rfc3339(ground.snapshot.issued))
+
+    def _trust_clients(self, ground: Ground) -> None:
+        """Clients of the trust domains of this snapshot may finish a handshake. KNOWN: a domain that left may until a restart."""
+        if ground.access.issuers is not self._trusted:
+            self._trusted = ground.access.issuers
+            for context in self._contexts:
+                trust_clients(context, self._trusted.roots)
 
     def _recorder_lost(self, reason: Reason) -> None:
         """Nothing that runs can be closed by an entry of ours any more, or not for long: it ends."""

@@ -17,6 +17,7 @@ from people import NOW, PEPPER
 from sealward.control import genesis
 from sealward.control.api import admin_api, described
 from sealward.control.author import Author
+from sealward.control.bodies import Bodies
 from sealward.control.call import Peer
 from sealward.control.minting import Mint
 from sealward.control.office import Office
@@ -196,6 +197,19 @@ class Sink:
         self._journal.take(event)
 
 
+class TestBodies(Bodies):
+    """What was captured is always there; who reads it leaves an event first."""
+
+    __test__ = False
+
+    def __init__(self, journal: TestJournal) -> None:
+        self._journal = journal
+
+    async def read(self, request: str, event: Event) -> dict[Any, bytes]:
+        self._journal.take(event)
+        return {"input": b"say hello"}
+
+
 class World:
     """One deployment. `boot` starts control (again): new objects on the same files, journal and signer."""
 
@@ -221,6 +235,7 @@ class World:
         publisher = Publisher(state, self.journal, link, SIGNER_KEY.public_key(), self.author)
         mint = Mint(self.journal, link, self.author)
         office = Office(self.settings, PEPPER, self.author, Sink(self.journal), publisher, mint)
+        office.bodies = TestBodies(self.journal)
         publisher.on_snapshot = office.hold
         self.state, self.office = state, office
         return office

@@ -72,8 +72,15 @@ def case(route: AdminRoute, have: dict[str, str]) -> tuple[str, Any]:
     ident = {
         "user.enable": "gone", "user.disable": "ann", "service.enable": "off", "service.disable": "app", "role.remove": "ann",
         "model.deploy": "later", "apikey.confirm": have.get("asleep", "k"),
+        "journal.body": "01KA7000004EMC8AQHV907E60N",
     }.get(route.name)  # fmt: skip
-    ident = ident or {"apikey": have["key"], "grant": have["grant"], "model": "m1", "limit": "subject:ann"}.get(noun, "")
+    ident = ident or {
+        "apikey": have["key"],
+        "grant": have["grant"],
+        "model": "m1",
+        "limit": "subject:ann",
+        "capture": "default",
+    }.get(noun, "")
     bodies: dict[str, Any] = {
         "user.create": {"id": "new"},
         "service.create": {"id": "new"},
@@ -82,6 +89,8 @@ def case(route: AdminRoute, have: dict[str, str]) -> tuple[str, Any]:
         "grant.add": {"to": "role:consumer", "model": "m1"},
         "model.approve": {"digest": "sha256:" + "3" * 64},
         "limit.set": {"requests_per_minute": 5},
+        "capture.set": {"level": "none"},
+        "journal.body": {"because": "case 9"},
         "token.mint": {"subject": "app"},
         "token.revoke": {"token": "01HZZZZZZZZZZZZZZZZZZZZZZZ"},
     }

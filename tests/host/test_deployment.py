@@ -57,7 +57,7 @@ def test_keys_are_readable_by_their_one_user_only(home: Path) -> None:
     deployment = made(home)
     owners = {"signer": "signer", "control": "control", "door": "door", "admin": "admin", "runtime": "sidecar"}
     secret = [path for path in (home / "state").glob("*/*") if path.is_file()]
-    assert len(secret) == 8
+    assert len(secret) == 9
     for path in secret:
         for role, user in deployment.users.items():
             allowed = owners[path.parent.name] == role

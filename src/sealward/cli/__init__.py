@@ -86,6 +86,7 @@ NOUNS = {
     "role": Noun("sealward.cli.role:role", "Which kinds of acts somebody may do."),
     "grant": Noun("sealward.cli.grant:grant", "Who may use which model."),
     "limit": Noun("sealward.cli.limit:limit", "How much somebody may use."),
+    "capture": Noun("sealward.cli.capture:capture", "How much is captured of what people ask and get."),
     "model": Noun("sealward.cli.model:model", "Which models may serve."),
     "journal": Noun("sealward.cli.journal:journal", "Write, read, verify and export the journal."),
     "witness": Noun("sealward.cli.witness:witness", "Watch that a log only ever grows."),

@@ -22,6 +22,7 @@ import click
 from sealward.cli.output import Output, shared_options
 from sealward.clock import SystemClock
 from sealward.control.author import Author
+from sealward.control.bodies import WRAPPED, make_purpose_key
 from sealward.control.genesis import create_state, first_ops
 from sealward.errors import UsageError
 from sealward.formats import canonical
@@ -64,6 +65,7 @@ def init(home: Path, out: Output, folder: Path, **options: Any) -> None:
     make_keys(deployment, settings.doors.names, now)
     vkey = _journal(deployment, settings.journal.origin)
     _state(deployment, settings, digests, vkey)
+    _body_key(deployment)
     if not deployment.separated:
         out.words("note: without root all processes share one user; `sealward doctor` says what is missing then")
     value = {"home": str(folder), "origin": settings.journal.origin, "vkey": vkey, "models": digests, "created": fresh}
@@ -142,6 +144,13 @@ def _state(deployment: Deployment, settings: Settings, digests: dict[str, str], 
     (fresh / database.name).rename(database)
     fresh.rmdir()
     sync_folder(database.parent)
+
+
+def _body_key(deployment: Deployment) -> None:
+    """The purpose key of captured bodies, wrapped: control's alone."""
+    folder, user = deployment.base / "state/control", deployment.users["control"]
+    if not (folder / WRAPPED).exists():
+        put(folder / WRAPPED, make_purpose_key(folder, os.urandom), user, 0o600)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import click
 
 from sealward.cli.journal_append import append as append_lines
 from sealward.cli.journal_archive import archive
+from sealward.cli.journal_body import body
 from sealward.cli.journal_custody import erase, hold, release
 from sealward.cli.journal_export import export
 from sealward.cli.journal_lines import Lines
@@ -34,7 +35,7 @@ def journal() -> None:
     """Write, read, verify and export the journal."""
 
 
-for verb in (query, export, verify, policy, erase, hold, release, archive):
+for verb in (query, export, verify, policy, body, erase, hold, release, archive):
     journal.add_command(verb)
 
 

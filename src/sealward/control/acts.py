@@ -199,6 +199,15 @@ def set_limit(snapshot: Snapshot, name: str, row: Row | None) -> Act:
     return Act("limit.changed", f"limit:{name}", "set" if row else "unset", (op,), _limits(before), _limits(row))
 
 
+def set_capture(snapshot: Snapshot, name: str, level: str | None) -> Act:
+    """A cap on what is captured of `default`, `subject:ID` or `group:ID`; None takes it away."""
+    before = snapshot.sections["capture"].get(name)
+    if level is None and before is None:
+        raise _refused(f"{name} has no cap of its own", 404)
+    op: Op = ["del", "capture", name] if level is None else ["put", "capture", name, level]
+    return Act("capture.changed", f"capture:{name}", "set" if level else "unset", (op,), str(before or ""), level or "")
+
+
 def distrust(sections: Mapping[str, Mapping[str, Row]], now: str) -> list[Op]:
     """After a rollback: what was revoked since may be back, so every key waits to be confirmed, and no older token counts."""
     keys = [_put("keys", ident, {**row, "suspended": True}) for ident, row in sections["keys"].items() if "suspended" not in row]

@@ -12,6 +12,7 @@ from sealward.control.call import Call
 from sealward.control.forms import (
     Approval,
     Assignment,
+    Capture,
     Limits,
     NewGrant,
     NewKey,
@@ -202,6 +203,16 @@ async def unset_limit(office: OfficeDep, call: CallDep, id: str) -> Answer:  # n
     return _told(await office.change(call, lambda now: acts.set_limit(now, id, None)), id=id)
 
 
+async def set_capture(office: OfficeDep, call: CallDep, id: str, form: Capture) -> Answer:  # noqa: A002 - the same
+    """A cap on what is captured of `default`, `subject:ID` or `group:ID`."""
+    return _told(await office.change(call, lambda now: acts.set_capture(now, id, form.level)), id=id)
+
+
+async def unset_capture(office: OfficeDep, call: CallDep, id: str) -> Answer:  # noqa: A002 - the same
+    """The other caps and the model's own word count from now on."""
+    return _told(await office.change(call, lambda now: acts.set_capture(now, id, None)), id=id)
+
+
 def _digest(office: Office, key: ApiKey) -> str:
     return stored_digest(office.pepper, key.secret.reveal()).hex()
 
@@ -238,4 +249,6 @@ CHANGES: Mapping[str, Callable[..., Any]] = {
     "model.retire": retire_model,
     "limit.set": set_limit,
     "limit.unset": unset_limit,
+    "capture.set": set_capture,
+    "capture.unset": unset_capture,
 }

@@ -27,6 +27,18 @@ Count = Annotated[StrictInt, Field(ge=1, le=2**53 - 1)]
 Reason = Annotated[str, Field(max_length=256)]
 
 
+class Capture(Form):
+    """The most that is captured."""
+
+    level: Literal["none", "digest", "body"]
+
+
+class Purpose(Form):
+    """Why a body is read: it stands in the journal."""
+
+    because: Annotated[str, StringConstraints(min_length=1, max_length=1024, strip_whitespace=True)]
+
+
 class NewSubject(Form):
     """Of a person the id is opaque, never a name or an address: it is written into the journal."""
 

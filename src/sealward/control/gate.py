@@ -66,7 +66,8 @@ class Gate:
             return messages.pop() if messages else {"type": "http.disconnect"}
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] < FIRST_REFUSAL and not call.route.changes:
+            answered = message["type"] == "http.response.start" and message["status"] < FIRST_REFUSAL
+            if answered and call.route.event == "access.read":
                 event = self._office.author.event("access.read", call.principal.subject(), **call.members())
                 self._office.sink.record(event)
             await send(message)

@@ -39,7 +39,7 @@ def first_ops(
         "policies": packaged(max_age_days),
         "models": {name: model_row(settings, name) | {"digest": digest} for name, digest in model_digests.items()},
         "limits": {name: limit.model_dump(exclude_none=True) for name, limit in settings.limits.items()},
-        "capture": {"default": "digest"},
+        "capture": {"default": max((model.capture for model in settings.models.values()), key=LEVELS.index, default="digest")},
         "modes": {name: _mode(mode) for name, mode in settings.modes},
         "inspection": settings.inspection.model_dump(),
         "issuers": {OWN: own_row(settings, token_jwk)} if token_jwk is not None else {},
@@ -78,4 +78,5 @@ def _mode(mode: str | config.Observe) -> Any:
     return {"observe": dt.date.isoformat(mode.observe)} if isinstance(mode, config.Observe) else mode
 
 
+LEVELS = ("none", "digest", "body")
 DAY_S = 86_400

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sealward.control.acts import Act
 from sealward.control.author import Author
+from sealward.control.bodies import Bodies
 from sealward.control.call import Call
 from sealward.control.minting import Mint
 from sealward.control.publisher import Published, Publisher
@@ -20,7 +21,7 @@ from sealward.settings import Settings
 
 @dataclass(slots=True)
 class Office:
-    """`sink` takes refusals and reads; changes go through `publisher`, tokens through `mint`.
+    """`sink` takes refusals and reads; changes go through `publisher`, tokens through `mint`, captured bodies out of `bodies`.
 
     `access` is None until there is a snapshot.
     """
@@ -32,6 +33,7 @@ class Office:
     publisher: Publisher
     mint: Mint
     access: Access | None = None
+    bodies: Bodies | None = None
 
     @property
     def snapshot(self) -> Snapshot:

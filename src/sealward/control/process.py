@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from sealward.clock import SystemClock
 from sealward.control.api import admin_api, described
 from sealward.control.author import Author
+from sealward.control.bodies import Bodies, purpose_key_of
 from sealward.control.desk import Desk, by_peer
 from sealward.control.exchange import Exchange
 from sealward.control.keeper import Keeper
@@ -43,7 +44,7 @@ from sealward.settings import Settings
 def main(start: Start) -> None:
     """Role `control`: state/control/ of the deployment, sockets control.admin and control.owner, until SIGTERM."""
     settings = Settings.load(start.home)
-    folder, sockets = ((start.home / name).resolve() for name in ("state/control", "run"))  # later the home may be closed to us
+    folder = (start.home / "state/control").resolve()  # later the home may be closed to us
     public = _pinned(start.home / "trust" / "signer.pub")
     database = folder / "state.db"
     if not database.exists():
@@ -56,7 +57,7 @@ def main(start: Start) -> None:
     start.drop()
     pepper = read_key(folder / "pepper")
     with State(database) as state:
-        asyncio.run(_Control(start, settings, pepper, public, state, app, sockets, sources).serve())
+        asyncio.run(_Control(start, settings, pepper, public, state, app, folder, sources).serve())
 
 
 class _Control:
@@ -70,10 +71,10 @@ class _Control:
         public: Ed25519PublicKey,
         state: State,
         app: FastAPI,
-        sockets: Path,
+        folder: Path,
         sources: list[Source],
     ) -> None:
-        clock = SystemClock()
+        clock, sockets = SystemClock(), folder.parents[1] / "run"
         self._start = start
         self._author = Author(clock, os.urandom)
         self._recorder = RecorderClient(sockets / "recorder.control.sock", clock)
@@ -83,6 +84,8 @@ class _Control:
         mint = Mint(journal, self._signer, self._author)
         office = Office(settings, pepper, self._author, self._recorder, self._publisher, mint)
         self._publisher.on_snapshot = office.hold
+        office.bodies = Bodies(self._recorder, purpose_key_of(folder), clock, os.urandom)
+        self._recorder.on_push = office.bodies.pushed
         self._keeper = Keeper(office, sources, self._signer.token_key)
         desk = Desk(office, {"/sealward/v1/token": Exchange(office).answer, "/sealward/v1/keys": self._keeper.answer})
         self._server = AdminServer(by_peer(desk, admin_api(app, office)), start)

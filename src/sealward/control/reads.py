@@ -7,9 +7,12 @@ from typing import Any
 
 from fastapi import Request
 
-from sealward.control.changes import OfficeDep
+from sealward.control.changes import CallDep, OfficeDep
+from sealward.control.forms import Purpose
 from sealward.errors import Reason, Refused
-from sealward.formats.ids import rfc3339
+from sealward.formats.b64 import b64
+from sealward.formats.event import tidy_text
+from sealward.formats.ids import ULID, rfc3339
 
 Answer = dict[str, Any]
 
@@ -76,6 +79,23 @@ async def limits(office: OfficeDep) -> list[Answer]:
     return _rows(office, "limits")
 
 
+async def capture(office: OfficeDep) -> list[Answer]:
+    """How much is captured of whom, at most."""
+    return [{"id": ident, "level": level} for ident, level in sorted(office.snapshot.sections["capture"].items())]
+
+
+async def body(office: OfficeDep, call: CallDep, id: str, form: Purpose) -> Answer:  # noqa: A002 - the route's own word
+    """What was captured of request `id`, base64; who reads, and why, is in the journal before anything is opened."""
+    if office.bodies is None:
+        raise Refused(Reason.KEY_UNAVAILABLE)
+    if not ULID.fullmatch(id):
+        raise Refused(Reason.BODY_FIELD, f"{id} is not the id of a request", status=404)
+    read = {"query": f"bodies of {id}", "purpose": tidy_text(form.because)}
+    event = office.author.event("journal.read", call.principal.subject(), **call.members(), read=read)
+    opened = await office.bodies.read(id, event)
+    return {"request": id} | {side: b64(data) for side, data in opened.items()}
+
+
 async def policies(office: OfficeDep) -> list[Answer]:
     """The Cedar policies that decide."""
     return _rows(office, "policies")
@@ -104,4 +124,6 @@ READS: Mapping[str, Callable[..., Any]] = {
     "model.show": model,
     "limit.list": limits,
     "policy.list": policies,
+    "capture.list": capture,
+    "journal.body": body,
 }

@@ -101,7 +101,8 @@ def make_keys(deployment: Deployment, names: Sequence[str], now: dt.datetime) ->
     if not (deployment.base / TOKEN_KEY).exists():
         write_key(deployment.base / TOKEN_KEY, TokenKey.new_secret(), deployment.users["signer"])
     _make_pepper(deployment)
-    _make_key(deployment.base / "state/control/state.kek", deployment.users["control"])
+    for name in ("state.kek", "bodies.kek"):
+        _make_key(deployment.base / "state/control" / name, deployment.users["control"])
 
 
 def token_jwk(deployment: Deployment) -> dict[str, str]:

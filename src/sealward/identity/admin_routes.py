@@ -24,7 +24,7 @@ class AdminRoute:
 
     @property
     def changes(self) -> bool:
-        return self.event != "access.read"
+        return self.event not in {"access.read", "journal.read"}
 
 
 def match(method: str, path: str) -> tuple[AdminRoute, Mapping[str, str]]:
@@ -75,6 +75,10 @@ ROUTES = (
     AdminRoute("GET", "/api/v1/limits", "limit.list", "limit:list"),
     AdminRoute("PUT", "/api/v1/limits/{id}", "limit.set", "limit:set", "limit.changed"),
     AdminRoute("DELETE", "/api/v1/limits/{id}", "limit.unset", "limit:set", "limit.changed"),
+    AdminRoute("GET", "/api/v1/capture", "capture.list", "capture:list"),
+    AdminRoute("PUT", "/api/v1/capture/{id}", "capture.set", "capture:set", "capture.changed"),
+    AdminRoute("DELETE", "/api/v1/capture/{id}", "capture.unset", "capture:set", "capture.changed"),
+    AdminRoute("POST", "/api/v1/journal/bodies/{id}", "journal.body", "journal:body", "journal.read"),
     AdminRoute("GET", "/api/v1/policies", "policy.list", "policy:read"),
 )
 _FORMS = tuple((route, _form(route.path)) for route in ROUTES)

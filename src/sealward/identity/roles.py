@@ -13,14 +13,18 @@ def local_admin() -> Principal:
     return Principal(id=LOCAL_ADMIN, kind="human", groups=(), roles=("model-admin",), authn="local")
 
 
-READS = ("apikey:list", "user:list", "service:list", "role:list", "grant:list", "model:show", "limit:list", "status:read")
+READS = (
+    *("apikey:list", "user:list", "service:list", "role:list", "grant:list", "model:show", "limit:list", "capture:list"),
+    "status:read",
+)
 CHANGES = (
     *("apikey:create", "apikey:rotate", "apikey:revoke", "user:create", "user:disable", "service:create", "service:disable"),
     *("role:assign", "role:remove", "grant:add", "grant:remove", "model:approve", "model:deploy", "model:retire", "limit:set"),
+    "capture:set",
     *("token:mint", "token:revoke"),
 )
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "model-admin": (*CHANGES, *READS, "policy:read", "journal:read", "journal:verify"),
+    "model-admin": (*CHANGES, *READS, "policy:read", "journal:read", "journal:body", "journal:verify"),
     "operator": ("model:deploy", "model:retire", "model:show", "limit:list", "status:read", "journal:verify"),
     "consumer": (*MODEL_ACTIONS, *OWN_ACTIONS),
     "auditor": (*READS, "policy:read", "journal:read", "journal:verify"),

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class RecorderClient:
         self._waiting: deque[Event] = deque()
         self._asked: dict[int, asyncio.Future[Answer] | None] = {}  # None: an event whose answer only `drain` awaits
         self._n = 0
+        self.on_push: Callable[[Answer], None] = lambda _: None
+        """What the recorder tells without being asked."""
         self._dropped, self._dropped_since = 0, 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,7 +137,8 @@ class RecorderClient:
     def _received(self, message: Answer) -> None:
         n = message.get("n")
         if type(n) is not int:
-            return  # a push: none is for us
+            self.on_push(message)
+            return
         answer = self._asked.get(n)
         if answer is None:
             self._asked.pop(n, None)

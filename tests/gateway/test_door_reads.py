@@ -42,7 +42,7 @@ def test_a_caller_sees_the_models_he_may_use(tmp_path: Path) -> None:
     ("/v1/models/m1", EVE_BEARER, 403),
     ("/v1/models/unknown", ANN_BEARER, 403),
     ("/v1/models/org/unknown", ANN_BEARER, 403),
-])  # fmt: skip
+], ids=["granted", "of another", "unknown", "unknown with a slash"])  # fmt: skip
 def test_one_model_is_shown_to_whoever_may_use_it(tmp_path: Path, path: str, bearer: bytes, status: int) -> None:
     """Unknown and forbidden read the same."""
 

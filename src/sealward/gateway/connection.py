@@ -52,7 +52,8 @@ class Connection(asyncio.Protocol):
     # -- what the pipeline calls --
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        if not self._lost:
+            self.transport.write(data)
 
     @property
     def gone(self) -> bool:
@@ -169,6 +170,9 @@ class Connection(asyncio.Protocol):
             self._exchange.interrupt(Refused(Reason.CLIENT_GONE))
         elif self._thrown_away < 0 and (undecipherable or (self._fed and not self._complete)):
             self._begin(Refused(Reason.HTTP_MALFORMED if undecipherable else Reason.CLIENT_GONE))
+        # It is tied to both in circles: buffers of half a megabyte would wait for the garbage collector, which looks seldom.
+        del self._parser
+        self.transport = ENDED
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -287,6 +291,7 @@ class Connection(asyncio.Protocol):
         self._complete = self._keep = False
 
 
+ENDED = asyncio.Transport()  # of a connection that is no more
 URI_TOO_LONG = 414
 PER_LINE, BYTES_PER_CHUNK = 4, 32
 MAX_THROWN_AWAY = 16 << 20

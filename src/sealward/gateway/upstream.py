@@ -264,6 +264,8 @@ class Connection(asyncio.Protocol):
         if call is not None:
             # Before a byte of the answer the server may have gone between two requests: the caller may try another one.
             call.fail(Reason.UPSTREAM_ERROR if call.started else Reason.UPSTREAM_UNAVAILABLE)
+        del self._parser  # circles, as in connection.py
+        self.transport = ENDED
 
     # -- llhttp --
 
@@ -309,3 +311,6 @@ class Connection(asyncio.Protocol):
         self._headers, self._pieces = {}, []
         self._status = self._headers_bytes = 0
         self._complete = self._reusable = self._told = False
+
+
+ENDED = asyncio.Transport()  # of a connection that is no more

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sealward.formats.passes import SKEW, parse_pass
 from siege_door import Recorder, present
-from siege_wire import NOTHING, Answer, read_answer
+from siege_wire import NOTHING, Answer, Line, read_answer
 
 if TYPE_CHECKING:
     from siege import Siege
@@ -107,7 +107,7 @@ def _plain(siege: Siege, outcome: Outcome, data: bytes) -> None:
 
 def _secured(siege: Siege, outcome: Outcome, first: bytes, again: bytes) -> None:
     """Sends `first`, then `again` every half second until there is an answer."""
-    line = siege.line()
+    line = Line(siege.ports["inference"], siege.tls)
     outcome.port = line.port
     with contextlib.closing(line):
         line.send(first)

@@ -64,8 +64,9 @@ NOTHING = Answer(0)
 class Line:
     """One TLS 1.3 connection of a caller. `port` is ours: the journal knows us by it."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext, sni: str | None = "localhost") -> None:
-        raw = socket.create_connection(("127.0.0.1", port), 15)
+    def __init__(self, port: int, tls: ssl.SSLContext, sni: str | None = "localhost", raw: socket.socket | None = None) -> None:
+        raw = raw or socket.create_connection(("127.0.0.1", port), 15)
+        raw.settimeout(15)
         self.port: int = raw.getsockname()[1]
         self.sock: ssl.SSLSocket = tls.wrap_socket(raw, server_hostname=sni)
 

@@ -40,6 +40,7 @@ def slow(fortress: Siege) -> Slow:
 def siege(fortress: Siege) -> Iterator[Siege]:
     """The deployment; afterwards its logs are read."""
     yield fortress
+    fortress.hang_up()
     fortress.check_log()
 
 
@@ -48,6 +49,7 @@ def broken(ruin: Siege) -> Iterator[Siege]:
     """The one whose processes may be stopped and killed; it serves before and after."""
     ruin.well()
     yield ruin
+    ruin.hang_up()
     ruin.well()
     ruin.check_log()
 

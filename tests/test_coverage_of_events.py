@@ -1,4 +1,4 @@
-"""The build fails when a route or a verb leaves no event: each is named in its table or in cli/classes.py, with what it leaves."""
+"""The build fails when a route or a verb leaves no event: each is named in its table or in cli/classes.py with what it leaves."""
 
 from __future__ import annotations
 

@@ -61,20 +61,25 @@ class Presenting(Server):
         self.running: dict[Exchange, str] = {}
         """What the runtimes are at, with the digest of its model."""
         self._refusals = shared.refusals
+        self._approved: set[str] = set()
         self.deadline = 0.0
         self.ticker.watch(self)
 
     def follow(self, old: Snapshot, new: Snapshot) -> None:
-        """The follower's callback. A model that is withdrawn stops in the middle of its answers, whatever a door thinks of it."""
+        """The follower's callback. No pass for a model that is withdrawn is taken from now on.
+
+        Its running answers are the doors' to cut, whose entries say why; a tick later they stop here, whatever a door thinks.
+        """
         del old
         self.gate.follow(new)
-        approved = {row["digest"] for row in new.sections["models"].values() if row["stage"] in SERVED}
-        self._cut(Reason.MODEL_WITHDRAWN, lambda digest: digest not in approved)
+        self._approved = {row["digest"] for row in new.sections["models"].values() if row["stage"] in SERVED}
+        self.deadline = self.ticker.after(0)
 
     def expire(self, now: float) -> None:
         """The ticker's: once a second. A sidecar that hears no signer hears of no withdrawal either."""
         self.deadline = now + 1.0
         self._refusals.flush()
+        self._cut(Reason.MODEL_WITHDRAWN, lambda digest: digest not in self._approved)
         try:
             self.snapshots.serving()
         except Refused as refused:

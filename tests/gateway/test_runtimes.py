@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sealward.formats import canonical
 from sealward.gateway.runtimes import present, sweep
 from sealward.process import Start
 from sealward.settings import Model
+from uids import open_folder
 
 
 def weights() -> Path:
@@ -35,6 +37,7 @@ from pathlib import Path
 from sealward.gateway.runtimes import present
 from sealward.process import Start, User
 from sealward.settings import Model
+from uids import open_folder
 
 home, weights = map(Path, sys.argv[1:3])
 secret = os.open(home, os.O_RDONLY)
@@ -51,16 +54,22 @@ print(found.child.stop())
 """
 
 
-def test_the_real_model_is_hashed_forked_and_served(tmp_path: Path) -> None:
+@pytest.fixture
+def open_home() -> Iterator[Path]:
+    """A home that the sidecar's user may pass through."""
+    with open_folder() as folder:
+        yield folder
+
+
+def test_the_real_model_is_hashed_forked_and_served(open_home: Path) -> None:
     """Another user, no descriptor but the weights, a socket of its own; it answers, and its end is told."""
-    runtime = tmp_path / "state" / "runtime"
+    runtime = open_home / "state" / "runtime"
     runtime.mkdir(parents=True)
     if os.geteuid() == 0:
         os.chown(runtime, 61204, 61204)
-        for folder in (tmp_path, *tmp_path.parents[:3]):
-            folder.chmod(0o755)
+        (open_home / "state").chmod(0o755)
     sidecar = subprocess.Popen(
-        [sys.executable, "-c", SIDECAR, str(tmp_path), str(weights())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SIDECAR, str(open_home), str(weights())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert sidecar.stdin is not None
     assert sidecar.stdout is not None
@@ -68,7 +77,7 @@ def test_the_real_model_is_hashed_forked_and_served(tmp_path: Path) -> None:
         seen = json.loads(sidecar.stdout.readline())
         assert seen["digest"] == "sha256:" + hashlib.sha256(weights().read_bytes()).hexdigest()
         assert set(seen["uids"]) == {"61204" if os.geteuid() == 0 else str(os.geteuid())}
-        assert str(tmp_path) not in seen["files"]
+        assert str(open_home) not in seen["files"]
         assert sum(name == str(weights().resolve()) for name in seen["files"]) == 1
         assert "HTTP/1.1 200" in asked(seen["socket"])
         sidecar.stdin.close()

@@ -113,18 +113,25 @@ class _Ahead:
         self._queue: queue.Queue[Json | SealwardError | None] = queue.Queue(AHEAD)
         threading.Thread(target=self._read, args=(rows,), daemon=True).start()
         self._ended = False
+        self._fault: SealwardError | None = None
 
     def get(self, within: float | None) -> Json | None:
-        """The next row; None at the end, or when none came in time. Raises what reading raised."""
+        """The next row; None at the end, or when none came in time.
+
+        What reading raised is raised to who waits without an end: the rows before it are the receiver's all the same.
+        """
+        if self._fault is not None and within is None:
+            raise self._fault
         if self._ended:
             return None
         try:
             found = self._queue.get(timeout=within) if within is None or within > 0 else self._queue.get_nowait()
         except queue.Empty:
             return None
-        self._ended = not isinstance(found, dict)
         if isinstance(found, SealwardError):
-            raise found
+            self._ended, self._fault = True, found
+            return self.get(within)
+        self._ended = found is None
         return found
 
     def _read(self, rows: Iterator[Json]) -> None:

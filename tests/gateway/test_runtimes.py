@@ -37,7 +37,6 @@ from pathlib import Path
 from sealward.gateway.runtimes import present
 from sealward.process import Start, User
 from sealward.settings import Model
-from uids import open_folder
 
 home, weights = map(Path, sys.argv[1:3])
 secret = os.open(home, os.O_RDONLY)

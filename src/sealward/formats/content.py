@@ -10,11 +10,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from sealward.formats.fault import FormatError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 Document = dict[str, Any]
 
@@ -69,8 +72,9 @@ class Collector:
         """`text_sha256` and `tools_sha256`, each None where it is left out."""
         if self._spoiled:
             return None, None
-        texts = [self._texts[n].digest() if n in self._texts else EMPTY for n in range(max(self._texts, default=-1) + 1)]
-        tools = [self._calls[place].digest() for place in sorted(self._calls)]
+        known = self._texts
+        texts = [known[n].digest() if n in known else EMPTY for n in range(max(known) + 1)] if known else []
+        tools = [self._calls[place].digest() for place in sorted(self._calls)] if self._calls else []
         return (texts if 0 < len(texts) <= MOST else None), (tools if 0 < len(tools) <= MOST else None)
 
     @property
@@ -84,7 +88,10 @@ class Collector:
         if found is None:
             if type(choice) is not int or choice < 0:
                 raise ValueError(choice)
-            found = self._texts.setdefault(min(choice, MOST), _Text())  # one too many is enough to leave all out
+            place = min(choice, MOST)  # one too many is enough to leave all out
+            found = self._texts.get(place)
+            if found is None:
+                found = self._texts[place] = _Text()
         if words:
             if type(words) is not str:
                 raise TypeError
@@ -117,21 +124,25 @@ class _Text:
     __slots__ = ("_hash", "_pieces")
 
     def __init__(self) -> None:
-        self._hash = sha256()
+        self._hash: _Hash | None = None
         self._pieces: list[str] = []
 
     def add(self, words: str) -> None:
         self._pieces.append(words)
         if len(self._pieces) >= GATHERED:
-            self._fold()
+            self._folded()
 
     def digest(self) -> str:
-        self._fold()
-        return self._hash.hexdigest()
+        return self._folded().hexdigest()
 
-    def _fold(self) -> None:
-        self._hash.update("".join(self._pieces).encode())
+    def _folded(self) -> _Hash:
+        words = "".join(self._pieces).encode()
         self._pieces.clear()
+        if self._hash is None:
+            self._hash = sha256(words)
+        else:
+            self._hash.update(words)
+        return self._hash
 
 
 class _Call:

@@ -20,25 +20,27 @@ class Frames:
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
-        self._held = bytearray()
+        self._held = b""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
         """The messages that `data` completes; FormatError("malformed") ends the connection."""
-        held, at, found = self._held, 0, []
-        held += data
-        while len(held) - at >= HEAD:
-            length = int.from_bytes(held[at : at + HEAD], "big")
-            if length > self._limit:
-                raise FormatError("malformed", f"a message of {length} bytes")
-            if len(held) - at < HEAD + length:
+        if self._held:
+            data = self._held + data
+        at, found = 0, []
+        while len(data) - at >= HEAD:
+            begin = at + HEAD
+            end = begin + int.from_bytes(data[at:begin], "big")
+            if end - begin > self._limit:
+                raise FormatError("malformed", f"a message of {end - begin} bytes")
+            if len(data) < end:
                 break
-            found.append(_message(held[at + HEAD : at + HEAD + length]))
-            at += HEAD + length
-        del held[:at]
+            found.append(_message(data[begin:end]))
+            at = end
+        self._held = data[at:]
         return found
 
 
-def _message(payload: bytearray) -> dict[str, Any]:
+def _message(payload: bytes) -> dict[str, Any]:
     try:
         message = orjson.loads(payload)
     except orjson.JSONDecodeError as error:

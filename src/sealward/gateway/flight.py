@@ -42,7 +42,9 @@ class Wait(Generic[T]):
     def __await__(self) -> Generator[Wait[T], None, T]:
         if not self.done:
             yield self
-        return self.result()
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._value)
 
     def result(self) -> T:
         """What was set, or the error; only when `done`."""
@@ -62,10 +64,6 @@ class Flight(Generic[S]):
         self._pending: BaseException | None = None
         self._running = self.over = False
 
-    def go(self) -> None:
-        """To the next place where there is something to wait for."""
-        self._step()
-
     def interrupt(self, error: BaseException) -> None:
         """Raise `error` where the coroutine stands, or at its next wait if it is running right now."""
         if self.over:
@@ -73,9 +71,10 @@ class Flight(Generic[S]):
         if self._running:
             self._pending = error
             return
-        self._step(error)
+        self.go(error)
 
-    def _step(self, error: BaseException | None = None) -> None:
+    def go(self, error: BaseException | None = None) -> None:
+        """To the next place where there is something to wait for; `error` is raised where it stands."""
         if self._wait is not None:
             self._wait.wake, self._wait = None, None
         self._running = True

@@ -10,7 +10,7 @@ import orjson
 
 from sealward.errors import Reason, Refused
 from sealward.events import Event
-from sealward.gateway.entries import Author, tidy
+from sealward.gateway.entries import MOST_DROPPED, Author, tidy
 from sealward.gateway.exchange import Exchange
 from sealward.gateway.flight import Wait
 from sealward.gateway.recorder_link import Answer, RecorderLink
@@ -36,7 +36,9 @@ class Ledger:
         out, chat = exchange.outgoing, exchange.chat
         if out is None or chat is None:
             raise Refused(Reason.POLICY_ERROR)
-        facts = tidy({"request": out.facts})["request"] if "dropped_fields" in out.facts else out.facts
+        facts = out.facts
+        if len(facts.get("dropped_fields", ())) > MOST_DROPPED:
+            facts = tidy({"request": facts})["request"]
         request, content = exchange.id.encode(), exchange.input
         digests = hashlib.sha256(content).hexdigest().encode(), hashlib.sha256(out.body).hexdigest().encode()
         # Type and time are the recorder's to say. A request's first admission is the one event that may bear its id.

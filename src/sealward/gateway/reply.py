@@ -80,7 +80,7 @@ class Reply:
         wanted = b"text/event-stream" if self.streamed else b"application/json"
         if status != OK:
             self.fail(Reason.UPSTREAM_UNAVAILABLE if status == BUSY else Reason.UPSTREAM_ERROR)
-        elif headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != wanted or b"content-encoding" in headers:
+        elif b"content-encoding" in headers or not _is(headers.get(b"content-type", b""), wanted):
             self.fail(Reason.UPSTREAM_ERROR)
         else:
             self.begun = True
@@ -217,6 +217,10 @@ class Streamed(Reply):
         content += end
         self._count(content)
         return content
+
+
+def _is(content_type: bytes, wanted: bytes) -> bool:
+    return content_type == wanted or content_type.partition(b";")[0].strip().lower() == wanted
 
 
 def _parse(data: bytes) -> Json:

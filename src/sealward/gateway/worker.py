@@ -110,11 +110,12 @@ class Worker(Server):
         return known
 
     def cache_salt(self, row: Mapping[str, Any], subject: str, request: str) -> str:
-        """Separates prefix caches that can be: by subject, or where there shall be none by request."""
+        """Separates prefix caches that can be: by subject, or where there shall be none by the request's id (80 random bits)."""
         if row["kind"] != "openai":
             return ""
-        of = subject if row["prefix_cache"] == "subject" else request
-        return hmac.digest(self._salt, of.encode(), hashlib.sha256).hex()
+        if row["prefix_cache"] != "subject":
+            return request
+        return hmac.digest(self._salt, subject.encode(), hashlib.sha256).hex()
 
     def note(self, source: Source, refused: Refused) -> None:
         """A refusal at the HTTP layer that is not of an exchange."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -33,6 +33,7 @@ class Exchange:
     """Serves `POST /sealward/v1/token` of the inference door."""
 
     office: Office
+    pace: Pace = field(default_factory=lambda: Pace())  # noqa: PLW0108 - it is written below
 
     async def answer(self, heard: Heard, body: bytes) -> Response:
         """As the caller gets it. What is refused has left its entry."""
@@ -59,6 +60,7 @@ class Exchange:
         access, author = self.office.decided_by(), self.office.author
         now_us = author.clock.now()
         grant = access.decide(principal, ACTION, now_us=now_us)
+        self.pace.check(principal.id, author.clock.boot())
         form = parse_form(body)
         wanted = _wanted(
             form, heard, self.office.settings.doors.audience("inference"), self.office.settings.identity.tokens.lifetime
@@ -92,6 +94,23 @@ class Exchange:
         )
 
 
+class Pace:
+    """Each exchange is an entry that is synced: a subject has BURST of them at once, then one every EVERY_S seconds."""
+
+    def __init__(self) -> None:
+        self._full_at: dict[str, float] = {}
+
+    def check(self, subject: str, boot: float) -> None:
+        """Refused(limit_requests)."""
+        full_at = max(self._full_at.pop(subject, 0.0), boot) + EVERY_S
+        if full_at - boot > BURST * EVERY_S:
+            self._full_at[subject] = full_at - EVERY_S
+            raise Refused(Reason.LIMIT_REQUESTS, "token exchanges")
+        if len(self._full_at) >= MAX_SUBJECTS:
+            del self._full_at[next(iter(self._full_at))]
+        self._full_at[subject] = full_at
+
+
 def parse_form(body: bytes) -> Mapping[str, str]:
     """A form with one reading (RFC 6749 section 3.2: no parameter twice). Unfit(invalid_request)."""
     try:
@@ -106,7 +125,9 @@ def parse_form(body: bytes) -> Mapping[str, str]:
 
 def _wanted(form: Mapping[str, str], heard: Heard, audience: str, lifetime_s: int) -> Wanted:
     """Unfit: unsupported_grant_type, invalid_request, invalid_target, invalid_scope."""
-    if form.get("grant_type") != GRANT:
+    if "grant_type" not in form:
+        raise Unfit("invalid_request", "grant_type")
+    if form["grant_type"] != GRANT:
         raise Unfit("unsupported_grant_type", "grant_type")
     if "actor_token" in form or "actor_token_type" in form:
         raise Unfit("invalid_request", "actor_token")  # nobody acts for another here
@@ -138,8 +159,8 @@ def _lifetime(text: str) -> int:
 def _face(refused: Refused) -> Response:
     """RFC 6749 section 5.2: a word, and nothing about what exists."""
     error = refused.error if isinstance(refused, Unfit) else ERRORS.get(refused.status, "temporarily_unavailable")
-    headers = {"www-authenticate": 'Bearer error="invalid_token"'} if refused.status == UNAUTHORIZED else {}
-    return JSONResponse({"error": error}, refused.status, headers)
+    headers = {UNAUTHORIZED: {"www-authenticate": 'Bearer error="invalid_token"'}, TOO_MANY: {"retry-after": "10"}}
+    return JSONResponse({"error": error}, refused.status, headers.get(refused.status))
 
 
 ACTION = "token:exchange"
@@ -148,5 +169,6 @@ GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, not a token
 TYPES = frozenset({ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt"})
 LONGEST_S = 900
-UNAUTHORIZED = 401
-ERRORS = {401: "invalid_token", 403: "access_denied", 404: "unsupported_grant_type"}
+BURST, EVERY_S, MAX_SUBJECTS = 60, 2.0, 10_000
+UNAUTHORIZED, TOO_MANY = 401, 429
+ERRORS = {401: "invalid_token", 403: "access_denied", 404: "unsupported_grant_type", 429: "slow_down"}

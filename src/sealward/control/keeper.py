@@ -38,6 +38,7 @@ class Keeper:
         self._sources = {source.issuer.id: source for source in sources}
         self._found: dict[str, Found] = {}
         self._tried: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[bool]] = {}
         self._failing: dict[str, float] = {}
         self._own: Mapping[str, str] | None = None
 
@@ -58,7 +59,16 @@ class Keeper:
         return await self._publish()
 
     async def refresh(self, ident: str, at_most_every_s: float) -> bool:
-        """Fetch an issuer's keys, unless that was tried just now; whether other ones are published than before."""
+        """Fetch an issuer's keys, unless that was tried just now; whether other ones are published than before.
+
+        Whoever asks while they are being fetched waits for that.
+        """
+        if ident not in self._running:
+            task = self._running[ident] = asyncio.create_task(self._refreshed(ident, at_most_every_s))
+            task.add_done_callback(lambda _: self._running.pop(ident, None))
+        return await asyncio.shield(self._running[ident])
+
+    async def _refreshed(self, ident: str, at_most_every_s: float) -> bool:
         source, now = self._sources.get(ident), self._office.author.clock.boot()
         if source is None or source.keys is not None or now - self._tried.get(ident, -NEVER) < at_most_every_s:
             return False

@@ -180,7 +180,7 @@ def test_a_slow_reader_gets_nothing_that_was_held_for_him(siege: Siege) -> None:
     """What lies in our buffers, and in the kernel's behind them, is thrown away with his right."""
     key = siege.new_key("app")
     stream = Stream(siege, "flood", key, buffer=4096)
-    siege.until(lambda: _stands_still(stream))
+    siege.until(lambda: _stand_still(stream))
     revoke_key(siege, key)
     event = stream.ended()
     got = stream.read()
@@ -227,7 +227,7 @@ def test_clients_that_do_not_read_hold_little(siege: Siege) -> None:
     held = []
     for _ in range(3):
         streams = [Stream(siege, "flood", siege.keys["app"], buffer=4096) for _ in range(30)]
-        siege.until(lambda some=streams: all(_stands_still(stream) for stream in some))  # type: ignore[misc]
+        siege.until(lambda some=streams: _stand_still(*some))  # type: ignore[misc]
         held.append({pid: rss_mib(pid) - before[pid] for pid in processes})
         assert siege.ask_raw(siege.chat()).status == 200
         for stream in streams:
@@ -253,11 +253,11 @@ def test_uploads_are_held_within_bounds(siege: Siege) -> None:
     siege.until(lambda: rss_mib(worker) - before < 120)
 
 
-def _stands_still(stream: Stream) -> bool:
-    """Whether the model's server cannot send any more."""
-    sent = stream.asked.sent
+def _stand_still(*streams: Stream) -> bool:
+    """Whether the model's server cannot send any more on any of them."""
+    sent = [stream.asked.sent for stream in streams]
     time.sleep(0.1)
-    return sent > 0 and stream.asked.sent == sent
+    return all(sent) and sent == [stream.asked.sent for stream in streams]
 
 
 def _finish(siege: Siege, stream: Stream) -> None:

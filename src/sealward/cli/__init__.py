@@ -81,6 +81,7 @@ NOUNS = {
     "doctor": Noun("sealward.cli.doctor:doctor", "What is wrong or weaker than it should be, and what to do."),
     "config": Noun("sealward.cli.config:config", "Check sealward.yaml; print its JSON Schema."),
     "apikey": Noun("sealward.cli.apikey:apikey", "API keys: shown once, kept as a digest."),
+    "token": Noun("sealward.cli.token:token", "Short-lived tokens for the inference door."),
     "user": Noun("sealward.cli.user:user", "People."),
     "service": Noun("sealward.cli.service:service", "Programs that ask."),
     "role": Noun("sealward.cli.role:role", "Which kinds of acts somebody may do."),

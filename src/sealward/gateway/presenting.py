@@ -62,6 +62,7 @@ class Presenting(Server):
         """What the runtimes are at, with the digest of its model."""
         self._refusals = shared.refusals
         self._approved: set[str] = set()
+        self._heard = True
         self.deadline = 0.0
         self.ticker.watch(self)
 
@@ -76,14 +77,17 @@ class Presenting(Server):
         self.deadline = self.ticker.after(0)
 
     def expire(self, now: float) -> None:
-        """The ticker's: once a second. A sidecar that hears no signer hears of no withdrawal either."""
+        """The ticker's: once a second. A sidecar that hears no signer hears no withdrawal either: doors cut first, as above."""
         self.deadline = now + 1.0
         self._refusals.flush()
         self._cut(Reason.MODEL_WITHDRAWN, lambda digest: digest not in self._approved)
         try:
             self.snapshots.serving()
+            self._heard = True
         except Refused as refused:
-            self._cut(refused.reason, lambda _: True)
+            if not self._heard:
+                self._cut(refused.reason, lambda _: True)
+            self._heard = False
 
     def serve(self, exchange: Exchange) -> Coroutine[Wait[Any], None, None]:
         return _serve(self, exchange)

@@ -264,11 +264,11 @@ class Siege(Living):
         raw.connect(str(self.home / "run/sidecar.door.sock"))
         return raw
 
-    def at_control(self, request: Request) -> Answer:
-        """One request at control's socket for the management door, as a taken door would make it (root may)."""
+    def at_control(self, request: Request, door: str = "admin") -> Answer:
+        """One request at control's socket for a door, by default the management door, as a taken one makes it (root may)."""
         with socket.socket(socket.AF_UNIX) as raw:
             raw.settimeout(15)
-            raw.connect(str(self.home / "run/control.admin.sock"))
+            raw.connect(str(self.home / f"run/control.{door}.sock"))
             raw.sendall(request.raw)
             return read_answer(raw, request.method)
 

@@ -175,5 +175,15 @@ def test_a_door_is_named_by_its_url_or_by_its_first_name_and_port() -> None:
     named = "doors: {names: [gate.example], inference: {listen: '0.0.0.0:443'}, management: {listen: '0.0.0.0:9443', url: %s}}\n"
     text = "version: 1\njournal: {origin: a}\n"
     doors = Settings.parse(text + named % "'https://admin.example'", Path("sealward.yaml"), TODAY).doors
-    assert (doors.audience("inference"), doors.audience("management")) == ("https://gate.example", "https://admin.example")
+    assert (doors.audience("inference"), doors.audience("management")) == (
+        "https://gate.example", "https://admin.example/api/v1",
+    )  # fmt: skip
     assert Settings.parse(text, Path("sealward.yaml"), TODAY).doors.audience("inference") == "https://localhost:8443"
+
+
+def test_the_two_doors_are_never_one_audience() -> None:
+    """A token for models must administer nothing, even where both doors have one name or let the system choose their ports."""
+    text = "version: 1\njournal: {origin: a}\ndoors: {inference: {listen: '[::1]:0'%s}, management: {listen: '[::1]:0'%s}}\n"
+    for url in ("", ", url: 'https://gate.example'"):
+        doors = Settings.parse(text % (url, url), Path("sealward.yaml"), TODAY).doors
+        assert doors.audience("inference") != doors.audience("management")

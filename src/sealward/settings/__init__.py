@@ -137,10 +137,11 @@ class Doors(Section):
         return self
 
     def audience(self, door: Literal["inference", "management"]) -> str:
-        """What a token must name to be taken at this door."""
+        """What a token must name to be taken at this door. Never the same for both, whatever they are called."""
         found = self.inference if door == "inference" else self.management
         host, port = self.names[0] if self.names else "localhost", found.listen.port
-        return found.url or f"https://{host}" + (f":{port}" if port not in {0, HTTPS} else "")
+        base = found.url or f"https://{host}" + (f":{port}" if port not in {0, HTTPS} else "")
+        return base if door == "inference" else f"{base}/api/v1"
 
 
 class Runtime(Section):

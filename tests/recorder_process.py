@@ -34,9 +34,12 @@ def recorder() -> Iterator[Process]:
     folder = Path(tempfile.mkdtemp(prefix="sealward-"))
     folder.chmod(0o755)
     process = Process(folder)
-    yield process
-    process.kill()
-    shutil.rmtree(folder)
+    try:
+        yield process
+    finally:
+        process.kill()
+        print(process.log())  # shown where the test failed
+        shutil.rmtree(folder)
 
 
 class Line:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journals import KEYS, MemoryDisk, StepClock, acks, admitted, completed, event, failing, note, opened, request_id
@@ -78,7 +78,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS, st.sets(st.sampled_from("abc")), st.sets(st.sampled_from([*KINDS, "inference.*"]), min_size=1), st.integers(0, 3))
 def test_columns_answer_as_a_list_of_events_would(
     rows: list[tuple[str, str, str, int]], who: set[str], types: set[str], hours: int

@@ -73,8 +73,7 @@ def test_a_batch_that_was_not_read_to_its_end_is_sent_again(tls: Tls, broken: Re
         begun = shipped(f"syslog+tls://127.0.0.1:{found.port}", state, rows(1500, erased=3), "cef", Credentials(tls.ca))
         assert begun == 2
         assert state.next == 1500
-    assert found.seen[-2] == [*range(3), *range(4, 1000)]
-    assert found.seen[-1] == [*range(1000, 1500)]
+    assert [index for one in found.seen[2:] for index in one] == [*range(3), *range(4, 1500)]
 
 
 def test_only_a_receiver_we_can_check_gets_anything(tls: Tls, tmp_path: Path) -> None:
@@ -107,12 +106,12 @@ def test_http_takes_a_batch_with_2xx_only(tls: Tls) -> None:
     with web((503, b""), (302, b""), (400, b"no"), context=tls.context()) as found:
         state, token = State(ORIGIN), Credentials(tls.ca, headers={"authorization": Secret(b"Bearer t0ken")})
         assert shipped(f"https://127.0.0.1:{found.port}/v1/logs", state, rows(1500), "otlp", token) == 3
-    assert [path for path, _, _ in found.got] == ["/v1/logs"] * 2
+    assert {path for path, _, _ in found.got} == {"/v1/logs"}
     assert {headers["authorization"] for _, headers, _ in found.got} == {"Bearer t0ken"}
-    (group,) = found.got[1][2]["resourceLogs"]
-    attributes = [each["attributes"] for each in group["scopeLogs"][0]["logRecords"]]
+    groups = [group for _, _, body in found.got for group in body["resourceLogs"]]
+    attributes = [each["attributes"] for group in groups for each in group["scopeLogs"][0]["logRecords"]]
     indices = [int(one["value"]["intValue"]) for each in attributes for one in each if one["key"] == "sealward.log.index"]
-    assert indices == [*range(1000, 1500)]
+    assert indices == [*range(1500)]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_killed_and_started_again_it_goes_on_where_the_receiver_is(tls: Tls, tmp
     journal, state = tmp_path / "j", tmp_path / "state"
     ours = [sys.executable, "-m", "sealward", "journal"]
     subprocess.run([*ours, "init", journal, "--origin", ORIGIN], check=True, capture_output=True)
-    lines = (json.dumps(LOGIN).encode() + b"\n") * 2500
+    lines = (json.dumps(LOGIN).encode() + b"\n") * 1100
     subprocess.run([*ours, "append", journal, "--jsonl", "-"], input=lines, check=True, capture_output=True)
     with syslog(tls.context(), reset(9000)) as found:
         asked = ["--format", "cef", "--to", f"syslog+tls://127.0.0.1:{found.port}", "--ca-file", tls.ca, "--state", state]
@@ -218,12 +217,12 @@ def test_killed_and_started_again_it_goes_on_where_the_receiver_is(tls: Tls, tmp
         first.send_signal(signal.SIGKILL)
         first.communicate()
         second = exporting(journal, *asked)
-        until(lambda: set(found.indices) >= set(range(2500)), "all that was there")
+        until(lambda: set(found.indices) >= set(range(1100)), "all that was there")
         subprocess.run(
-            [*ours, "append", journal, "--jsonl", "-"], input=lines[: len(lines) // 2500 * 5], check=True, capture_output=True
+            [*ours, "append", journal, "--jsonl", "-"], input=lines[: len(lines) // 1100 * 5], check=True, capture_output=True
         )
-        until(lambda: set(found.indices) >= set(range(2505)), "all that came")
-        until(lambda: json.loads(state.read_bytes())["next"] >= 2505, "the state says so")
+        until(lambda: set(found.indices) >= set(range(1105)), "all that came")
+        until(lambda: json.loads(state.read_bytes())["next"] >= 1105, "the state says so")
         second.send_signal(signal.SIGINT)
         second.communicate()
         assert second.returncode == 130

@@ -86,9 +86,9 @@ def answers(place: Place, asked: Json) -> Iterator[Json]:
         writer.commit([Draft(read_event(asked, SystemClock().now()))])
         index = index_of(place, writer)
         index.catch_up(at)
-        yield from Find.parse(asked).answer(index, writer.reader)
-        with contextlib.suppress(OSError):  # the next question reads a little more
+        with contextlib.suppress(OSError):  # then the next question has to read more
             index.save(last=True)
+        yield from Find.parse(asked).answer(index, writer.reader)
 
 
 def moment(when: str) -> int:

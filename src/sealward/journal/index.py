@@ -67,9 +67,9 @@ class Index:
         with self._lock:
             self._let_go()
         more = True
-        while more and self.size < until:
+        while more:
             with self._lock:
-                more = self._take(min(SLICE, until - self.size))
+                more = self.size < until and self._take(min(SLICE, until - self.size))
 
     def select(self, words: Words, since: int, until: int) -> Iterator[list[int]]:
         """The entries that fit (see `Columns.select`), ascending in each run, the newest run first."""

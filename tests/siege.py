@@ -28,6 +28,16 @@ from siege_slow import Slow
 from siege_wire import Answer, Line, Request, client_tls, read_answer
 
 Event = dict[str, Any]
+MODELS = ("mock", "hidden", "spare")
+Cast = tuple[tuple[str, str, tuple[str, ...]], ...]
+CAST: Cast = (
+    ("app", "consumer", ("mock",)),
+    ("other", "consumer", ("mock", "hidden")),
+    ("adm", "model-admin", ()),
+    ("ops", "operator", ()),
+    ("aud", "auditor", ()),
+    ("idle", "", ()),
+)
 CANARY = "prompt-canary-7f3a9c"
 """Stands in every prompt: where it turns up outside the model, a prompt has leaked."""
 
@@ -49,31 +59,31 @@ class Watch:
 class Siege(Living):
     """Models `mock` (the control's), `hidden` and `spare`; keys by service: app, other, adm, ops, aud, idle (`Siege.keys`)."""
 
-    def __init__(self, home: Path, *, refusals: int = 1_000_000, workers: int = 1) -> None:
+    def __init__(self, home: Path, *, workers: int = 1, models: str = "") -> None:
         self.home = home
         self.model = CountingRuntime()
-        models = "".join(f"  {name}: {{runtime: {{kind: openai, url: {self.model.url!r}}}}}\n" for name in MODELS)
+        ours = "".join(f"  {name}: {{runtime: {{kind: openai, url: {self.model.url!r}}}}}\n" for name in MODELS)
         home.mkdir(mode=0o755)
-        (home / "sealward.yaml").write_text(SETTINGS.format(models=models, many=refusals, workers=workers))
+        (home / "sealward.yaml").write_text(SETTINGS.format(models=models or ours, workers=workers))
         self.sealward("init", str(home))
         self.keys: dict[str, str] = {}
         self._numbers, self._read_to, self._log_at = count(1), 0, 0
         self._markers: dict[str, Any] = {}
+        self.here = 0
         self._lines: list[Line] = []
         self.slow = Slow(self)
         self.rude = False  # a test says things that no process of ours would: the recorder may say that it refused a message
 
-    def begin(self) -> None:
+    def begin(self, cast: Cast = CAST) -> None:
         """Starts everything and fills in the cast."""
         self.up()
-        for name, role, models in CAST:
+        for name, role, models in cast:
             self.admin("POST", "services", {"id": name})
             if role:
                 self.admin("POST", f"roles/{role}/subjects", {"subject": name})
             for model in models:
                 self.admin("POST", "grants", {"to": f"subject:{name}", "model": model})
             self.keys[name] = self.new_key(name)
-        self.well()
 
     # -- the owner's hands --
 
@@ -136,6 +146,10 @@ class Siege(Living):
         """It is closed with the test, whatever becomes of that."""
         self._lines.append(line)
         return line
+
+    def arrive(self) -> None:
+        """A test begins."""
+        self.here = self._read_to
 
     def hang_up(self) -> None:
         """Ends every connection of this test."""
@@ -228,8 +242,9 @@ class Siege(Living):
             time.sleep(0.002)
         raise AssertionError("no such entry")
 
-    def event(self, wanted: Callable[[Event], object], start: int = 0, seconds: float = 10) -> Event:
-        """The first entry like this from `start` on."""
+    def event(self, wanted: Callable[[Event], object], start: int | None = None, seconds: float = 10) -> Event:
+        """The first entry like this from `start` on, else of this test: ports are used again."""
+        start = self.here if start is None else start
         found: list[Event] = []
 
         def there() -> bool:
@@ -353,15 +368,6 @@ def rss_mib(pid: int) -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
 
 
-MODELS = ("mock", "hidden", "spare")
-CAST = (
-    ("app", "consumer", ("mock",)),
-    ("other", "consumer", ("mock", "hidden")),
-    ("adm", "model-admin", ()),
-    ("ops", "operator", ()),
-    ("aud", "auditor", ()),
-    ("idle", "", ()),
-)
 CHAT: dict[str, Any] = {"model": "mock", "max_tokens": 8}
 SETTINGS = """\
 version: 1
@@ -374,5 +380,5 @@ limits:
   default: {{requests_per_minute: 1000000, tokens_per_minute: 1000000000, concurrent: 1000}}
 journal: {{origin: siege.example/1}}
 refusals:
-  {{burst: {many}, per_second: {many}, anonymous_per_second: {many}, proven_per_second: {many}}}
+  {{burst: 1000000, per_second: 1000000, anonymous_per_second: 1000000, proven_per_second: 1000000}}
 """

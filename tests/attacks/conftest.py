@@ -39,6 +39,7 @@ def slow(fortress: Siege) -> Slow:
 @pytest.fixture
 def siege(fortress: Siege) -> Iterator[Siege]:
     """The deployment; afterwards its logs are read."""
+    fortress.arrive()
     yield fortress
     fortress.hang_up()
     fortress.check_log()
@@ -48,6 +49,7 @@ def siege(fortress: Siege) -> Iterator[Siege]:
 def broken(ruin: Siege) -> Iterator[Siege]:
     """The one whose processes may be stopped and killed; it serves before and after."""
     ruin.well()
+    ruin.arrive()
     yield ruin
     ruin.hang_up()
     ruin.well()
@@ -58,6 +60,7 @@ def _standing() -> Iterator[Siege]:
     with open_folder() as folder:
         siege = Siege(folder / "ai")
         siege.begin()
+        siege.well()
         yield siege
         siege.close()
         assert siege.processes() == []

@@ -198,6 +198,7 @@ class Silence:
 def silence(ruin: Siege) -> Silence:
     """The management door's worker is frozen, an administrator's key revoked, then the signer stops for longer than its ttl."""
     ruin.well()
+    ruin.arrive()
     seen = Silence()
     key = ruin.new_key("adm")
     assert ruin.ask_raw(ruin.get("/api/v1/users", key), "management").status == 200

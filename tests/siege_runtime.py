@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import select
 import socket
@@ -13,11 +14,15 @@ from typing import Any, cast
 
 @dataclass
 class Asked:
-    """One request that reached the model. `gone` is set when whoever asked closed before the answer was complete."""
+    """One request that reached the model, its body with its SHA-256.
+
+    `gone` is set when whoever asked closed before the answer was complete.
+    """
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    sha256: str
     gone: threading.Event = field(default_factory=threading.Event)
     sent: int = 0
 
@@ -73,7 +78,7 @@ class _Connection(socketserver.BaseRequestHandler):
                 length = int(headers["content-length"])
                 while len(data) < length:
                     data += self._more(sock)
-                asked = Asked(first.split()[1], headers, json.loads(data[:length]))
+                asked = Asked(first.split()[1], headers, json.loads(data[:length]), hashlib.sha256(data[:length]).hexdigest())
                 data = data[length:]
                 self.runtime.asked.append(asked)
                 self._answer(sock, asked)

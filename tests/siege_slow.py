@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sealward.events import Event
+from sealward.formats.ids import rfc3339
 from sealward.formats.passes import SKEW, parse_pass
 from siege_door import Recorder, present
 from siege_wire import NOTHING, Answer, Line, read_answer
@@ -21,10 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What became of one: its answer, and the port that the journal knows it by."""
+    """What became of one: its answer, and the port that the journal knows it by, while it was this one's."""
 
     answer: Answer = NOTHING
     port: int = 0
+    began: str = ""
+    ended: str = ""
+
+    def was(self, event: Event) -> bool:
+        """Whether the event tells of this client: ports are used again."""
+        return event.get("source", {}).get("port") == self.port and self.began <= event["time"] <= self.ended
 
 
 class Slow:
@@ -48,7 +56,9 @@ class Slow:
         return self._outcomes[name]
 
     def _run(self, play: Callable[[Siege, Outcome], None], outcome: Outcome) -> None:
+        outcome.began = rfc3339(time.time_ns() // 1000)
         play(self._siege, outcome)
+        outcome.ended = rfc3339(time.time_ns() // 1000 + CLOSING_US)
 
 
 def silent_connection(siege: Siege, outcome: Outcome) -> None:
@@ -127,4 +137,5 @@ def _secured(siege: Siege, outcome: Outcome, first: bytes, again: bytes) -> None
             return
 
 
+CLOSING_US = 1_000_000  # the entry of a connection may be made just after it is closed
 PLAYS = (silent_connection, half_a_hello, silent_after_the_handshake, slow_head, slow_body, expired_pass)

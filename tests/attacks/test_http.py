@@ -324,7 +324,8 @@ def _on_every_route(siege: Siege, change: Change, status: int, reason: str, stag
         asked = []
         with siege.watch(door) as watch:
             for route in table.all():
-                if route.kind in {"livez", "readyz"} or (bodies and route.method not in {"POST", "PUT"}):
+                public = route.kind == "resource" and stage == "authn"  # whoever has no credential yet reads there how to get one
+                if public or route.kind in {"livez", "readyz"} or (bodies and route.method not in {"POST", "PUT"}):
                     continue
                 control = _control(siege, route, siege.keys[key])
                 data = change(control)
@@ -343,4 +344,5 @@ def _control(siege: Siege, route: Route, key: str) -> Request:
     target = route.template.replace("{request}", "0" * 26).replace("{", "").replace("}", "")
     if route.method in {"GET", "DELETE"}:
         return siege.get(target, key).to(target.encode(), route.method.encode())
-    return siege.change(route.method, target, {}, key)
+    sound = siege.change(route.method, target, {}, key)
+    return sound.but(content_type=route.media) if route.media else sound

@@ -238,19 +238,21 @@ def test_clients_that_do_not_read_hold_little(siege: Siege) -> None:
 
 
 def test_uploads_are_held_within_bounds(siege: Siege) -> None:
-    """Forty bodies of 4 MiB at once that never end: what is held is bounded, and given back."""
+    """Forty bodies of 4 MiB at once that never end: what is held is bounded, and what the first wave held serves the next."""
     (worker,) = siege.workers()
     before = rss_mib(worker)
     request = siege.chat().but(body=b"", content_length=b"%d" % (6 << 20))
-    lines = [siege.line() for _ in range(40)]
-    for line in lines:
-        line.send(request.raw + b" " * (4 << 20))
-    held = rss_mib(worker) - before
-    assert held < 320, held
-    assert siege.ask_raw(siege.chat()).status == 200
-    for line in lines:
-        line.close()
-    siege.until(lambda: rss_mib(worker) - before < 120)
+    waves = []
+    for _ in range(3):
+        lines = [siege.line() for _ in range(40)]
+        for line in lines:
+            line.send(request.raw + b" " * (4 << 20))
+        waves.append(rss_mib(worker) - before)
+        assert siege.ask_raw(siege.chat()).status == 200
+        for line in lines:
+            line.close()
+        siege.mark()
+    assert max(waves) < 320, waves
 
 
 def _stand_still(*streams: Stream) -> bool:

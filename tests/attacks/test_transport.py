@@ -7,9 +7,11 @@ import shutil
 import socket
 import ssl
 import struct
+import time
 
 import pytest
 
+from sealward.formats.ids import rfc3339
 from siege import Siege, judge, openssl
 from siege_slow import Slow, first_hello
 from siege_wire import NOTHING, read_answer
@@ -17,6 +19,7 @@ from siege_wire import NOTHING, read_answer
 
 def raw_case(siege: Siege, data: bytes, reason: str, door: str = "inference") -> dict[str, object]:
     """Plain bytes to the TLS port: class D, one entry of stage tls; its source."""
+    began = rfc3339(time.time_ns() // 1000)
     with siege.watch(door) as watch:
         with socket.create_connection(("127.0.0.1", siege.ports[door]), 10) as raw:
             port = raw.getsockname()[1]
@@ -24,7 +27,7 @@ def raw_case(siege: Siege, data: bytes, reason: str, door: str = "inference") ->
             with contextlib.suppress(ConnectionError):
                 while raw.recv(1 << 16):
                     pass
-        siege.event(lambda event: event.get("source", {}).get("port") == port)
+        siege.event(lambda event: event.get("source", {}).get("port") == port and event["time"] >= began)
     judge(NOTHING, watch.of(port), 0, reason, "tls")
     source: dict[str, object] = watch.of(port)[0]["source"]
     return source
@@ -93,13 +96,14 @@ def test_a_hello_of_an_older_version_is_refused(siege: Siege, version: bytes, na
 )
 def test_a_broken_hello_is_closed(siege: Siege, data: bytes) -> None:
     """It looks like a handshake and is none; what might still go on is given up by its sender here."""
+    began = rfc3339(time.time_ns() // 1000)
     with siege.watch():
         with socket.create_connection(("127.0.0.1", siege.ports["inference"]), 10) as raw:
             port = raw.getsockname()[1]
             raw.sendall(data)
             raw.shutdown(socket.SHUT_WR)
             assert read_answer(raw) == NOTHING
-        event = siege.event(lambda event: event.get("source", {}).get("port") == port)
+        event = siege.event(lambda event: event.get("source", {}).get("port") == port and event["time"] >= began)
     assert event["refusal"]["stage"] == "tls"
     assert event["decision"]["reason"] in {"tls_plaintext", "tls_version", "client_gone"}
 
@@ -107,11 +111,12 @@ def test_a_broken_hello_is_closed(siege: Siege, data: bytes) -> None:
 def test_a_hello_that_ends_in_the_middle_is_recorded(siege: Siege) -> None:
     """Whoever probes for open ports is seen."""
     hello = first_hello(siege)
+    began = rfc3339(time.time_ns() // 1000)
     with siege.watch():
         with socket.create_connection(("127.0.0.1", siege.ports["inference"]), 10) as raw:
             port = raw.getsockname()[1]
             raw.sendall(hello[: len(hello) // 2])
-        event = siege.event(lambda event: event.get("source", {}).get("port") == port)
+        event = siege.event(lambda event: event.get("source", {}).get("port") == port and event["time"] >= began)
     assert (event["refusal"]["stage"], event["decision"]["reason"]) == ("tls", "client_gone")
 
 
@@ -223,7 +228,7 @@ def test_many_half_open_connections_hurt_nobody(siege: Siege) -> None:
 def test_slowness_has_an_end(siege: Siege, slow: Slow, name: str, status: int, stage: str | None) -> None:
     """Deadlines count from the first byte, not from the last one; 408 where there is somebody to tell, one entry."""
     outcome = slow.end(name)
-    found = [event for _, event in siege.rows(0) if event.get("source", {}).get("port") == outcome.port]
+    found = [event for _, event in siege.rows(0) if outcome.was(event)]
     assert outcome.answer.status == status
     assert [event["decision"]["reason"] for event in found] == ["http_timeout"]
     assert found[0].get("refusal", {}).get("stage") == stage

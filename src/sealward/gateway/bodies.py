@@ -88,8 +88,8 @@ def strict_object(body: bytes) -> dict[str, Any]:
     """One JSON object that has no second reading: UTF-8, no BOM, NaN, 1e999 or lone surrogate, no duplicate key at any depth.
 
     Parsers keep the last of two equal keys silently and a hook per object costs six times the parsing. But a key that went
-    lost is a string less: so the ends of strings (every quotation mark that no backslash escapes is one) are counted in the
-    text that was sent and in the text of what was read.
+    lost is a string less: so the strings of the text are counted (every quotation mark that no backslash escapes is one end
+    of one) and compared with those of the value.
     """
     try:
         value = orjson.loads(body)
@@ -97,26 +97,29 @@ def strict_object(body: bytes) -> dict[str, Any]:
         raise Refused(Reason.BODY_MALFORMED, "not JSON") from None  # its message quotes the body
     if type(value) is not dict:
         raise Refused(Reason.BODY_MALFORMED, "not an object")
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:  # else it is not nested deeper
-        _check_depth(value)
-    if _quotes(body) != _quotes(orjson.dumps(value)):
+    escaped = body.replace(b"\\\\", b"").count(b'\\"') if b"\\" in body else 0
+    if body.count(b'"') - escaped != 2 * _strings(value):
         raise Refused(Reason.BODY_DUPLICATE_KEY)
     return value
 
 
-def _quotes(text: bytes) -> int:
-    """How many ends of strings there are in a JSON text."""
-    escaped = text.replace(b"\\\\", b"").count(b'\\"') if b"\\" in text else 0
-    return text.count(b'"') - escaped
-
-
-def _check_depth(value: dict[str, Any]) -> None:
-    level: list[Any] = [value]
+def _strings(value: dict[str, Any]) -> int:
+    """How many keys and texts there are in a value nested at most MAX_DEPTH deep."""
+    found, level = 0, [value]
     for _ in range(MAX_DEPTH):
-        inside = [item for node in level for item in (node.values() if type(node) is dict else node)]
-        level = [item for item in inside if type(item) is dict or type(item) is list]
-        if not level:
-            return
+        inner: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                found += len(node)
+            for item in node.values() if type(node) is dict else node:
+                kind = type(item)
+                if kind is str:
+                    found += 1
+                elif kind is dict or kind is list:
+                    inner.append(item)
+        if not inner:
+            return found
+        level = inner
     raise Refused(Reason.BODY_MALFORMED, "nested too deep")
 
 

@@ -33,6 +33,9 @@ CONTROL: Mapping[str, tuple[str, ...]] = {
     "model approve": ("model.approve",),
     "model deploy": ("model.deploy",),
     "model retire": ("model.retire",),
+    "token mint": ("token.minted",),
+    "token exchange": ("token.exchanged",),
+    "token revoke": ("token.revoke",),
     "journal append": ("journal.recovered",),  # and what it is given
     "journal erase": ("journal.erased",),
     "journal hold": ("journal.held",),

@@ -19,6 +19,8 @@ from siege import Event, Siege
 from siege_door import Recorder
 from uids import open_folder, root_here
 
+pytestmark = pytest.mark.xdist_group("ruin")  # one deployment for all that break processes
+
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:

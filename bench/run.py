@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import callers
 import costs
 import disk
 import facts
@@ -81,6 +82,9 @@ def _measure(bench: Bench, only: set[str]) -> list[Result]:
     if "records" in only:
         print("measuring records", file=sys.stderr)
         results.append(_with_sync(bench, lambda: records.measure(bench.rig, 0.5 if bench.quick else 3.0)))
+    if "identity" in only:
+        print("measuring identity", file=sys.stderr)
+        results.append(_with_sync(bench, lambda: callers.measure(bench.rig, 1 if bench.quick else ROUNDS)))
     return results
 
 
@@ -112,7 +116,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-MEASURES = ("requests", "streams", "latency", "records")
+MEASURES = ("requests", "streams", "latency", "records", "identity")
 RESULTS = HERE / "results"
 ROUNDS, SYNCS = 7, 200
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
@@ -29,10 +29,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """A validated set of policies. `fault`: why there is none; then every verdict is an error, which is a deny."""
+    """A validated set of policies. `fault`: why there is none; then every verdict is an error, which is a deny.
+
+    Entities that were parsed and checked once are kept by their exact bytes: an epoch that changes something else decides anew
+    about callers and models that it has met.
+    """
 
     fault: str
     _set: Any = None
+    _parsed: dict[bytes, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, rows: Mapping[str, Mapping[str, Any]]) -> Policies:
@@ -47,13 +52,22 @@ class Policies:
         if self.fault:
             return Verdict("error")
         try:
-            data = cedarpy.Entities.from_json_str(orjson.dumps(entities).decode(), SCHEMA)
-            found = cedarpy.is_authorized(request, self._set, data, SCHEMA)
+            found = cedarpy.is_authorized(request, self._set, self._entities(orjson.dumps(entities)), SCHEMA)
         except ValueError:
             return Verdict("error")
         if found.diagnostics.errors or found.decision not in _OUTCOMES:
             return Verdict("error")
         return Verdict(_OUTCOMES[found.decision], tuple(sorted(found.diagnostics.id_annotations_by_reason.values())))
+
+    def _entities(self, text: bytes) -> Any:
+        """Checked against the schema; ValueError where they do not fit it."""
+        data = self._parsed.get(text)
+        if data is None:
+            data = cedarpy.Entities.from_json_str(text.decode(), SCHEMA)
+            if len(self._parsed) >= CACHE:
+                self._parsed.clear()
+            self._parsed[text] = data
+        return data
 
 
 def packaged(max_age_days: int) -> dict[str, dict[str, str]]:
@@ -86,7 +100,7 @@ def _parse(rows: Mapping[str, Mapping[str, Any]]) -> Any:
     return cedarpy.PolicySet.from_str(text)
 
 
-MAX_POLICIES = 20
+MAX_POLICIES, CACHE = 20, 4096
 SCHEMA = cedarpy.Schema.from_str((resources.files(__package__) / "policies" / "schema.cedarschema").read_text("ascii"))
 _ANNOTATION = re.compile(r'@id\("([^"]*)"\)')
 _OUTCOMES: Mapping[Any, Literal["allow", "deny"]] = {cedarpy.Decision.Allow: "allow", cedarpy.Decision.Deny: "deny"}

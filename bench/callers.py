@@ -49,7 +49,7 @@ def measure(rig: Rig, rounds: int) -> Result:
     title = "Identity: who asks, and may he; authentication and decision together, in process"
     chart = {name: {"µs": value} for name, value in by_name.items()}
     note = (
-        "ES256 tokens of 0.5 KB, each seen once; policies as `init` writes them. Cedar evaluated: a caller and a model that have met "
+        "ES256 tokens of 0.5 KB, each seen once; policies as `init` writes them. Cedar evaluated: a caller and a model that met "
         "before, as after every change; the first time their entities are parsed too."
     )
     return Result("identity", title, rows, bars, "µs", chart, [note])

@@ -171,7 +171,5 @@ def web(*answers: tuple[int, bytes], context: ssl.SSLContext | None = None) -> I
 
 
 def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except json.JSONDecodeError:
-        return body.decode().splitlines()
+    lines = body.decode().splitlines()
+    return json.loads(body) if len(lines) == 1 and not body.endswith(b"\n") else lines

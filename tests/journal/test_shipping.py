@@ -21,6 +21,7 @@ from recorder_desk import closing
 from recorder_process import recorder
 from sealward.errors import ConfigurationError, UnreachableError
 from sealward.journal.durable import OsDisk
+from sealward.journal.exports import receivers
 from sealward.journal.exports.formats import FORMATS, WHOLE
 from sealward.journal.exports.receivers import Credentials, File, is_loopback, receiver
 from sealward.journal.exports.shipping import Shipping, State
@@ -112,6 +113,20 @@ def test_http_takes_a_batch_with_2xx_only(tls: Tls) -> None:
     attributes = [each["attributes"] for group in groups for each in group["scopeLogs"][0]["logRecords"]]
     indices = [int(one["value"]["intValue"]) for each in attributes for one in each if one["key"] == "sealward.log.index"]
     assert indices == [*range(1500)]
+
+
+def test_a_body_that_is_too_large_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our own bound, or by the receiver's 413; one record alone is sent whatever its size."""
+    monkeypatch.setattr(receivers, "LARGEST", 2000)
+    with web((413, b"")) as found:
+        assert shipped(f"http://127.0.0.1:{found.port}/in", State(ORIGIN), rows(40), "native", Credentials()) == 0
+    parts = [len(body) for _, _, body in found.got]
+    assert sum(parts) == 40
+    assert len(parts) > 8
+    monkeypatch.setattr(receivers, "LARGEST", 1)
+    with web() as found:
+        assert shipped(f"http://127.0.0.1:{found.port}/in", State(ORIGIN), rows(3), "native", Credentials()) == 0
+    assert [len(body) for _, _, body in found.got] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -136,27 +136,35 @@ class Http:
         self._connection: http.client.HTTPConnection | None = None
 
     def take(self, rows: Rows) -> None:
-        headers = {"content-type": self._form.content_type, "user-agent": "sealward"}
-        headers |= {name: secret.reveal().decode() for name, secret in self._credentials.headers.items()}
-        try:
-            connection = self._connection = self._connection or self._connect()
-            connection.request("POST", self._url.path or "/", self._form.body(rows), headers)
-            with connection.getresponse() as answer:
-                said = answer.read(LONGEST)
-        except (OSError, http.client.HTTPException) as error:
+        body = self._form.body(rows)
+        status = self._post(body, len(rows)) if len(body) <= LARGEST or len(rows) == 1 else TOO_LARGE
+        if status == TOO_LARGE and len(rows) > 1:
+            self.take(rows[: len(rows) // 2])
+            self.take(rows[len(rows) // 2 :])
+        elif status // 100 != SUCCESS:
             self.close()
-            raise UnreachableError(f"{self._url.hostname}: {error or type(error).__name__}") from error
-        if answer.status // 100 != SUCCESS:
-            self.close()
-            raise UnreachableError(f"{self._url.hostname} answers {answer.status}")
-        rejected = _rejected(said)
-        if rejected:  # the protocol says: not to be sent again
-            LOG.warning("the receiver did not keep records", receiver=self._url.hostname, rejected=rejected, of=len(rows))
+            raise UnreachableError(f"{self._url.hostname} answers {status}")
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _post(self, body: bytes, count: int) -> int:
+        headers = {"content-type": self._form.content_type, "user-agent": "sealward"}
+        headers |= {name: secret.reveal().decode() for name, secret in self._credentials.headers.items()}
+        try:
+            connection = self._connection = self._connection or self._connect()
+            connection.request("POST", self._url.path or "/", body, headers)
+            with connection.getresponse() as answer:
+                said = answer.read(LONGEST)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise UnreachableError(f"{self._url.hostname}: {error or type(error).__name__}") from error
+        rejected = _rejected(said)
+        if rejected:  # the protocol says: not to be sent again
+            LOG.warning("the receiver did not keep records", receiver=self._url.hostname, rejected=rejected, of=count)
+        return answer.status
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port
@@ -175,6 +183,7 @@ def _rejected(said: bytes) -> int:
 
 LOG = structlog.get_logger()
 SYSLOG_TLS = 6514  # RFC 5425
-SUCCESS = 2
+SUCCESS, TOO_LARGE = 2, 413
+LARGEST = 1 << 20  # of a body; collectors refuse what is over some megabytes
 TIMEOUT_S = 30.0
 LONGEST = 1 << 20

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
@@ -97,7 +97,7 @@ ENDS: dict[str, tuple[Callable[[Siege, str], None], int, str, str]] = {
 
 
 @pytest.fixture
-def brief(siege: Siege) -> str:
+def brief(siege: Siege) -> Iterator[str]:
     """The key of a service that may use `spare`, as fresh as on its first day."""
     if "brief" not in {row["id"] for row in siege.admin("GET", "services")}:
         siege.admin("POST", "services", {"id": "brief"})
@@ -108,9 +108,9 @@ def brief(siege: Siege) -> str:
         siege.admin("POST", "roles/consumer/subjects", {"subject": "brief"})
     if not any(grant["to"] == "subject:brief" for grant in siege.admin("GET", "grants")):
         siege.admin("POST", "grants", {"to": "subject:brief", "model": "spare"})
+    yield siege.new_key("brief")
     if siege.admin("GET", "models/spare")["stage"] == "retired":
         siege.admin("POST", "models/spare/approve")
-    return siege.new_key("brief")
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -25,6 +25,7 @@ import facts
 import firstbyte
 import ours
 import peers
+import query
 import records
 import report
 from load import Load
@@ -82,6 +83,10 @@ def _measure(bench: Bench, only: set[str]) -> list[Result]:
     if "records" in only:
         print("measuring records", file=sys.stderr)
         results.append(_with_sync(bench, lambda: records.measure(bench.rig, 0.5 if bench.quick else 3.0)))
+    if "query" in only:
+        print("measuring query", file=sys.stderr)
+        size, seconds = (50_000, 20.0) if bench.quick else (1_000_000, 240.0)
+        results.append(_with_sync(bench, lambda: query.measure(bench.rig, size, seconds)))
     if "identity" in only:
         print("measuring identity", file=sys.stderr)
         results.append(_with_sync(bench, lambda: callers.measure(bench.rig, 1 if bench.quick else ROUNDS)))
@@ -116,7 +121,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-MEASURES = ("requests", "streams", "latency", "records", "identity")
+MEASURES = ("requests", "streams", "latency", "records", "identity", "query")
 RESULTS = HERE / "results"
 ROUNDS, SYNCS = 7, 200
 

@@ -12,7 +12,7 @@ demo: .venv/.demo                       ## a real model behind the zero-trust do
 	$(BIN)/sealward demo $(ARGS)
 
 test: .venv/.test .venv/.debian lint    ## what CI runs: lint, types, architecture, every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS) || { \
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) || { \
 	  echo "Once more, alone: what failed beside others on these cores. What fails twice has failed."; \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
 

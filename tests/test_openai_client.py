@@ -18,7 +18,6 @@ from sealward.formats.receipt import verify_receipt
 from siege import Siege
 from uids import open_folder
 
-pytestmark = pytest.mark.xdist_group("real")  # one deployment with the real model
 MODEL = "smollm2"
 COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count from one to five."}]
 WEATHER: ChatCompletionToolParam = {

@@ -194,9 +194,6 @@ class Silence:
     seconds: float = 0.0
 
 
-BREAKS = pytest.mark.xdist_group("ruin")  # one deployment for all that break processes, and one silence
-
-
 @pytest.fixture(scope="module")
 def silence(ruin: Siege) -> Silence:
     """The management door's worker is frozen, an administrator's key revoked, then the signer stops for longer than its ttl."""
@@ -234,7 +231,6 @@ def silence(ruin: Siege) -> Silence:
     return seen
 
 
-@BREAKS
 def test_a_silent_signer_ends_service_within_its_ttl(silence: Silence) -> None:
     """Not much before (a hiccup hurts nobody) and not after: 10 s from the last question, no byte at the model."""
     assert silence.seconds < 12.5
@@ -243,27 +239,23 @@ def test_a_silent_signer_ends_service_within_its_ttl(silence: Silence) -> None:
     assert silence.at_the_model == 0
 
 
-@BREAKS
 def test_a_silent_signer_ends_running_streams(silence: Silence) -> None:
     """A door that hears no revocation may not go on either."""
     assert b"[DONE]" not in silence.stream_ended
     assert silence.aborted["decision"]["reason"] == "no_heartbeat"
 
 
-@BREAKS
 def test_the_probes_say_so(silence: Silence) -> None:
     """Not ready, but alive: a balancer turns to another door; afterwards it is ready again."""
     assert silence.ready == [503, 200]
     assert silence.alive == 200
 
 
-@BREAKS
 def test_a_frozen_door_wakes_up_without_its_old_rights(silence: Silence) -> None:
     """Its time ran on: the first request after it, by a key that was revoked meanwhile, is refused."""
     assert silence.thawed.status in {401, 503}
 
 
-@BREAKS
 def test_a_killed_signer_is_not_missed(broken: Siege) -> None:
     """It is back before anybody's heartbeat is too old, and names no less than before."""
     before = broken.admin("GET", "status")["epoch"]

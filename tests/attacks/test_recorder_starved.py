@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,6 @@ import pytest
 from siege import Event, Siege
 from siege_door import Recorder
 from uids import open_folder, root_here
-
-pytestmark = pytest.mark.xdist_group("ruin")  # one deployment for all that break processes
-
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
@@ -185,12 +183,14 @@ def test_a_disk_without_a_byte_stops_all_and_heals_by_itself(small: Siege | None
         fill(filler, leave=0)
         small.until(lambda: small.ask_raw(small.chat()).status == 503)
         before = small.model.bytes
-        small.until(lambda: attempted(small, "users", {"id": "unwritten"}) >= 500)
+        numbers = count(1)
+        small.until(lambda: attempted(small, "users", {"id": f"unwritten-{next(numbers)}"}) >= 500)
         assert {small.ask_raw(small.chat()).status for _ in range(5)} == {503}
         assert small.model.bytes == before
     finally:
         filler.unlink()
     small.well()
+    assert f"unwritten-{next(numbers) - 1}" not in {row["id"] for row in small.admin("GET", "users")}
     assert json.loads(small.sealward("journal", "verify", "--json"))["ok"]
     small.check_log()
 

@@ -32,7 +32,7 @@ class Outcome:
 
     def was(self, event: Event) -> bool:
         """Whether the event tells of this client: ports are used again."""
-        return event.get("source", {}).get("port") == self.port and self.began <= event["time"] <= self.ended
+        return bool(event.get("source", {}).get("port") == self.port and self.began <= event["time"] <= self.ended)
 
 
 class Slow:

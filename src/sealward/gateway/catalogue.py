@@ -214,6 +214,7 @@ class _Desk:
                 index = self._opened()
                 index.catch_up(known)
                 index.save(last=False)
+                index.warm()
             except (OSError, IntegrityError) as error:
                 LOG.warning("the side index is behind", cause=str(error))
             time.sleep(PAUSE_S)

@@ -37,7 +37,7 @@ class Columns:
         self._span: tuple[int, int] | None = None
         self._orders: dict[str, array.array[int]] = {}
         self._moments: dict[str, array.array[int]] = {}
-        self._rollups: dict[tuple[str, ...], Counts] = {}
+        self._rollups: dict[tuple[str, ...], Counter[tuple[int, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self.times)
@@ -115,26 +115,32 @@ class Columns:
             rows = [row for row in rows if since <= times[row] < until]
         return rows
 
-    def counts(self, by: Sequence[str], rows: Positions) -> Counts:
-        """How many of these rows there are of each word of `by`; `hour` and `day` count by the start of it, in µs.
+    def tally(self, words: Words, since: int, until: int, by: Sequence[str]) -> Counts:
+        """How many rows `select` would find, in all or by each word of `by`; `hour` and `day` are said by their start, in µs.
 
-        Over all rows it is computed once: the rollup of this run of entries.
+        Where it is about many rows it is read from a rollup over all of them, which is computed once.
         """
+        low, high = self.span
+        wanted = {name: self._matching(name, some) for name, some in words.items() if name != REQUEST}
+        if REQUEST in words or low < since or high >= until or any(map(self._is_few, wanted, wanted.values())):
+            return self.counts(by, self.select(words, since, until))
+        names = (*by, *(name for name in wanted if name not in by))
+        places = [(names.index(name), codes) for name, codes in wanted.items()]
+        found: Counter[tuple[int, ...]] = Counter()
+        for key, count in self._rollup(names).items():
+            if all(key[place] in codes for place, codes in places):
+                found[key[: len(by)]] += count
+        return self._said(by, found)
+
+    def counts(self, by: Sequence[str], rows: Positions) -> Counts:
+        """The same of given rows."""
         if not by:
             return Counter({(): len(rows)})
-        whole, by = len(rows) == len(self), tuple(by)
-        if whole and by in self._rollups:
-            return self._rollups[by]
-        columns = [self._column(name) for name in by]
-        picked = columns if whole else [map(column.__getitem__, rows) for column in columns]
-        found: Counter[tuple[int, ...]] = Counter(zip(*picked, strict=True))
-        say = [self._words[name].__getitem__ if name in KEPT else int for name in by]
-        said: Counts = Counter()
-        for key, count in found.items():
-            said[tuple(one(part) for one, part in zip(say, key, strict=True))] += count
-        if whole:
-            self._rollups[by] = said
-        return said
+        return self._said(by, Counter(zip(*[map(self._column(name).__getitem__, rows) for name in by], strict=True)))
+
+    def warm(self, name: str) -> None:
+        """Computes ahead what questions about a column need."""
+        self._rows_of(name, 0)
 
     # -- bytes --
 
@@ -211,6 +217,29 @@ class Columns:
         order, key = self._orders[name], codes.__getitem__
         return order[bisect_left(order, code, key=key) : bisect_right(order, code, key=key)]
 
+    def _is_few(self, name: str, codes: set[int]) -> bool:
+        return sum(len(self._rows_of(name, code)) for code in codes) < len(self) // FEW
+
+    def _rollup(self, names: tuple[str, ...]) -> Counter[tuple[int, ...]]:
+        """Over all rows, by code. Large ones are not kept."""
+        found = self._rollups.get(names)
+        if found is None:
+            columns = [self._column(name) for name in names]
+            found = Counter(zip(*columns, strict=True)) if names else Counter({(): len(self)})
+            if len(found) <= KEPT_KEYS:
+                while len(self._rollups) >= KEPT_ROLLUPS:
+                    del self._rollups[next(iter(self._rollups))]
+                self._rollups[names] = found
+        return found
+
+    def _said(self, by: Sequence[str], found: Counter[tuple[int, ...]]) -> Counts:
+        """Words for codes; one word may have had two."""
+        say = [self._words[name].__getitem__ if name in KEPT else int for name in by]
+        said: Counts = Counter()
+        for key, count in found.items():
+            said[tuple(one(part) for one, part in zip(say, key, strict=True))] += count
+        return said
+
     def _of_request(self, request: str) -> Iterator[int]:
         wanted, at = request.encode(), -1
         while len(wanted) == ULID and (at := self._requests.find(wanted, at + 1)) >= 0:
@@ -274,6 +303,8 @@ UNITS = {"hour": 3_600_000_000, "day": 86_400_000_000}
 ROWS = 1 << 15  # a row's number fits two bytes, and so does a word's
 ULID = 26
 NO_REQUEST = b" " * ULID
+FEW = 8  # of a run's rows less than one in so many are looked at one by one
+KEPT_KEYS, KEPT_ROLLUPS = 2_048, 8
 STRICTNESS = {"pass": 0, "flag": 1, "error": 2, "block": 3}
 NONE: Mapping[str, Any] = {}
 NO_CELLS = ("",) * len(KEPT)

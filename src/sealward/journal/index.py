@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealward.formats.b64 import b64url, unb64url
 from sealward.formats.fault import FormatError
-from sealward.journal.columns import ROWS, Columns, Counts, Words
+from sealward.journal.columns import FACTS, ROWS, Columns, Counts, Words
 from sealward.journal.durable import Disk
 from sealward.journal.reader import Reader
 from sealward.keyring.secret import Secret
@@ -88,7 +88,7 @@ class Index:
             with self._lock:
                 columns = self._run(number, since, until)
                 if columns:
-                    total.update(columns.counts(by, columns.select(words, since, until)))
+                    total.update(columns.tally(words, since, until, by))
         return total
 
     def counts_of(self, indices: Sequence[int], by: Sequence[str]) -> Counts:
@@ -96,6 +96,15 @@ class Index:
         with self._lock:
             columns = self._run((indices[0] - self._base) // ROWS) if indices else None
             return columns.counts(by, [index - columns.first for index in indices]) if columns else Counter()
+
+    def warm(self) -> None:
+        """Computes ahead what questions need, a little at a time: others may ask meanwhile."""
+        for number in range(max(0, len(self._places) - LOADED), len(self._places)):
+            for name in FACTS:
+                with self._lock:
+                    columns = self._run(number) if number < len(self._places) else None
+                    if columns is not None:
+                        columns.warm(name)
 
     def on_erased(self, kids: Collection[str]) -> None:
         """No row says any more what these keys sealed, in memory and on disk; whoever erases calls it within the live clock.

@@ -138,6 +138,7 @@ def test_a_running_recorder_answers_and_follows() -> None:
             [{"type": "inference.admitted", "count": 1}, {"type": "inference.completed", "count": 1}]
         ]
         assert ours("query", journal, "--field", "A=b").returncode == 2
+        assert json.loads(ours("receipt", first, "--dir", journal).stdout)["statement"]["request"] == first
         terminal, screen = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color"}
         environment.pop("NO_COLOR", None)
@@ -152,7 +153,7 @@ def test_a_running_recorder_answers_and_follows() -> None:
         assert tail.wait(20) == 130
         os.close(terminal)
         reads = [each for each in process.events() if each["type"] == "journal.read"]
-        assert len(reads) == 3
+        assert len(reads) == 4
 
 
 def watched(terminal: int, wanted: str) -> str:

@@ -17,7 +17,7 @@ from sealward.formats.ids import rfc3339
 from sealward.journal import columns, index
 from sealward.journal.archived import archived_text
 from sealward.journal.columns import FACTS, Columns
-from sealward.journal.index import MANIFEST, Index
+from sealward.journal.index import MANIFEST, Index, discard
 from sealward.journal.query import FOREVER, Find
 from sealward.journal.writer import Draft, Writer
 
@@ -341,6 +341,15 @@ def test_what_cannot_be_rewritten_is_deleted() -> None:
     disk.fail = failing("replace", errno.ENOSPC, "private/index/")
     with pytest.raises(OSError, match="injected"):
         found.on_erased(kids)
+    assert not any(name.startswith("private/index/") for name in disk.files)
+
+
+def test_the_index_of_an_earlier_log_is_thrown_away() -> None:
+    """An erasure reaches the key stores of logs before this one; what was derived from them must not tell instead."""
+    disk, writer = journal(20)
+    index_of(writer, disk).save(last=True)
+    discard(disk)
+    discard(disk)
     assert not any(name.startswith("private/index/") for name in disk.files)
 
 

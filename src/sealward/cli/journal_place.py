@@ -64,13 +64,22 @@ class Place:
     def receipt(self, request: str) -> str | None:
         """The receipt of a request; None where there is none, or no checkpoint covers it yet."""
         public = Reader(OsDisk(self.directory), vkey_of(self.directory))
-        for start in sorted({public.since(request), 0}, reverse=True):  # its clock may have been wrong
-            for row in self.rows({"from": start, "types": sorted(ENDING)}):
-                event = row.get("event", {})
-                if event.get("link", {}).get("request") == request and "statement" in event:
-                    covered = row["index"] < public.checkpoint()[0].size
-                    return public.receipt(Row(row["index"], public.entry(row["index"]), {}, event)) if covered else None
+        for row in self._endings(request, public.since(request)):
+            event = row.get("event", {})
+            if event.get("link", {}).get("request") == request and "statement" in event:
+                covered = row["index"] < public.checkpoint()[0].size
+                return public.receipt(Row(row["index"], public.entry(row["index"]), {}, event)) if covered else None
         return None
+
+    def _endings(self, request: str, since: int) -> Iterator[Json]:
+        """What may have ended it: a running recorder knows, else the log is read from where it should be, then all of it."""
+        kinds = sorted(ENDING)
+        found = read_rows(self.socket, {"where": {"request": [request], "type": kinds}}, "query")
+        if found is not None:
+            yield from found
+            return
+        for start in sorted({since, 0}, reverse=True):  # its clock may have been wrong
+            yield from self._rows_by_hand({"from": start, "types": kinds})
 
     @property
     def socket(self) -> Path:

@@ -267,6 +267,14 @@ class Index:
         return b"\0".join((b"sealward index v1", sys.byteorder.encode(), self._reader.log.name.encode(), str(of).encode()))
 
 
+def discard(disk: Disk) -> None:
+    """No side index any more, of a log to which nothing is added: an erasure would have to reach it. OSError."""
+    names = disk.names(FOLDER)
+    if names:
+        disk.rewrite(MANIFEST, b"")
+        disk.remove([f"{FOLDER}/{name}" for name in names])
+
+
 class _Place(NamedTuple):
     """A file: its first entry, the earliest and latest time in it (µs), and its key (none yet: not written)."""
 

@@ -6,11 +6,13 @@ OSError wherever something is written.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sealward.clock import Clock
 from sealward.journal.body_keys import BODY_STORE, BodyKeys, BodyObjects
 from sealward.journal.durable import Disk, OsDisk
+from sealward.journal.index import discard
 from sealward.journal.key_copies import KeyCopies
 from sealward.journal.keys import STORE, SubjectKeys, load_purpose_key
 
@@ -79,7 +81,13 @@ class KeyStores:
 
 
 def elders_of(journal: Path, clock: Clock) -> list[KeyStore]:
-    """Those of the logs that lie beside `journal` as journal.1, journal.2, … Raises as `load_purpose_key`, and IntegrityError."""
+    """Those of the logs that lie beside `journal` as journal.1, journal.2, … Raises as `load_purpose_key`, and IntegrityError.
+
+    Their side indices are thrown away: they would have to forget too.
+    """
     folders = sorted(journal.parent.glob(f"{journal.name}.[0-9]*"))
     found = [(OsDisk(folder), load_purpose_key(folder)) for folder in folders if (folder / STORE).exists()]
+    for disk, _ in found:
+        with suppress(OSError):  # a full disk keeps nobody from starting; the next start tries again
+            discard(disk)
     return [KeyStore(disk, SubjectKeys(disk, purpose_key), clock) for disk, purpose_key in found]

@@ -18,7 +18,7 @@ from siege import Event, Siege
 from siege_wire import Line
 from uids import open_folder
 
-SEED, SECONDS, CALLERS = 20_261_124, 18.0, 6
+SEED, SECONDS, CALLERS = 20_261_124, 15.0, 6
 ENDINGS = {"inference.completed", "inference.aborted"}
 
 

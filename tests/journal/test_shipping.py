@@ -204,10 +204,15 @@ def test_the_owners_own_lines_are_whole() -> None:
 # -- as a process --
 
 
-def exporting(directory: Path, *arguments: object) -> subprocess.Popen[bytes]:
-    """`sealward journal export --follow`."""
+@contextlib.contextmanager
+def exporting(directory: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """`sealward journal export --follow`, until the end of the block at the latest."""
     command = [sys.executable, "-m", "sealward", "journal", "export", str(directory), "--follow", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -227,20 +232,16 @@ def test_killed_and_started_again_it_goes_on_where_the_receiver_is(tls: Tls, tmp
     subprocess.run([*ours, "append", journal, "--jsonl", "-"], input=lines, check=True, capture_output=True)
     with syslog(tls.context(), reset(9000)) as found:
         asked = ["--format", "cef", "--to", f"syslog+tls://127.0.0.1:{found.port}", "--ca-file", tls.ca, "--state", state]
-        first = exporting(journal, *asked)
-        until(state.exists, "a batch is taken")
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-        second = exporting(journal, *asked)
-        until(lambda: set(found.indices) >= set(range(1100)), "all that was there")
-        subprocess.run(
-            [*ours, "append", journal, "--jsonl", "-"], input=lines[: len(lines) // 1100 * 5], check=True, capture_output=True
-        )
-        until(lambda: set(found.indices) >= set(range(1105)), "all that came")
-        until(lambda: json.loads(state.read_bytes())["next"] >= 1105, "the state says so")
-        second.send_signal(signal.SIGINT)
-        second.communicate()
-        assert second.returncode == 130
+        with exporting(journal, *asked):
+            until(state.exists, "a batch is taken")
+        with exporting(journal, *asked) as second:
+            until(lambda: set(found.indices) >= set(range(1100)), "all that was there")
+            more = lines[: len(lines) // 1100 * 5]
+            subprocess.run([*ours, "append", journal, "--jsonl", "-"], input=more, check=True, capture_output=True)
+            until(lambda: set(found.indices) >= set(range(1105)), "all that came")
+            until(lambda: json.loads(state.read_bytes())["next"] >= 1105, "the state says so")
+            second.send_signal(signal.SIGINT)
+            assert second.wait(20) == 130
 
 
 def test_a_recorder_that_ends_is_waited_for(tmp_path: Path) -> None:
@@ -248,19 +249,20 @@ def test_a_recorder_that_ends_is_waited_for(tmp_path: Path) -> None:
     with recorder() as process:
         (process.folder / "sealward.yaml").touch()
         path = tmp_path / "out.jsonl"
-        export = exporting(process.folder / "journal", "--to", f"file:{path}", "--state", tmp_path / "state")
-        door = process.line("door")
-        first = process.admitted(door)["req"]
-        door.ask(closing(first))
-        until(lambda: path.exists() and first.encode() in path.read_bytes(), "the first request")
-        process.end(signal.SIGTERM)
-        process.start()
-        door = process.line("door")
-        second = process.admitted(door)["req"]
-        door.ask(closing(second))
-        until(lambda: path.read_bytes().count(second.encode()) >= 2, "the second request")
-        export.send_signal(signal.SIGINT)
-        _, words = export.communicate()
+        asked = ["--to", f"file:{path}", "--state", tmp_path / "state"]
+        with exporting(process.folder / "journal", *asked) as export:
+            door = process.line("door")
+            first = process.admitted(door)["req"]
+            door.ask(closing(first))
+            until(lambda: path.exists() and first.encode() in path.read_bytes(), "the first request")
+            process.end(signal.SIGTERM)
+            process.start()
+            door = process.line("door")
+            second = process.admitted(door)["req"]
+            door.ask(closing(second))
+            until(lambda: path.read_bytes().count(second.encode()) >= 2, "the second request")
+            export.send_signal(signal.SIGINT)
+            _, words = export.communicate()
         assert b"waiting" in words
         found = [json.loads(line) for line in path.read_bytes().splitlines()]
         assert {row["index"] for row in found} == set(range(max(row["index"] for row in found) + 1))

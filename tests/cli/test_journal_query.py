@@ -156,13 +156,13 @@ def test_a_running_recorder_answers_and_follows(here: Here) -> None:
         assert here("query", journal, "--field", "A=b").returncode == 2
         until = time.monotonic() + 20
         while (receipt := here("receipt", first, "--dir", journal)).returncode:
-            assert time.monotonic() < until
-            time.sleep(0.05)  # until a checkpoint covers it
+            assert time.monotonic() < until, receipt
+            time.sleep(0.1)  # until a checkpoint covers it
         assert json.loads(receipt.stdout)["statement"]["request"] == first
         terminal, screen = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color"}
         environment.pop("NO_COLOR", None)
-        with subprocess.Popen([*OURS, "tail", str(journal), "-f", "-n", "9"], stdout=screen, env=environment) as tail:
+        with subprocess.Popen([*OURS, "tail", str(journal), "-f", "-n", "999"], stdout=screen, env=environment) as tail:
             try:
                 os.close(screen)
                 shown = watched(terminal, first)
@@ -176,7 +176,7 @@ def test_a_running_recorder_answers_and_follows(here: Here) -> None:
                 tail.kill()
         os.close(terminal)
         reads = [each["read"]["query"] for each in process.events() if each["type"] == "journal.read"]
-        assert [query for query in reads if "follow" in query] == ['{"follow":true,"last":9}']
+        assert [query for query in reads if "follow" in query] == ['{"follow":true,"last":999}']
 
 
 def watched(terminal: int, wanted: str) -> str:

@@ -82,7 +82,7 @@ def _order(path: Path) -> tuple[int, str]:
     return (ORDER.index(path.stem) if path.stem in ORDER else len(ORDER), path.stem)
 
 
-ORDER = ("requests", "streams", "latency", "records", "query", "litellm")
+ORDER = ("requests", "streams", "latency", "revocation", "records", "query", "litellm")
 HEAD = """# Measured
 
 Written by `make bench` and `make bench-litellm` from the JSON files beside it; how it is measured stands in `../README.md`.

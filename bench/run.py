@@ -28,6 +28,7 @@ import peers
 import query
 import records
 import report
+import revocation
 from load import Load
 from result import Result
 from rig import HERE, Mock, Rig
@@ -70,12 +71,13 @@ class Bench:
 
 def _measure(bench: Bench, only: set[str]) -> list[Result]:
     results = []
-    if only & {"requests", "streams", "latency"}:
+    if only & {"requests", "streams", "latency", "revocation"}:
         envoy, sealward = peers.envoy(bench.rig, bench.mock), ours.sealward(bench.rig, bench.mock)
         measures: dict[str, Callable[[], Result]] = {
             "requests": lambda: costs.requests(bench.costs([envoy, sealward], 64, 3), ours.entries(bench.rig)),
             "streams": lambda: _streams(bench, [envoy, sealward]),
             "latency": lambda: firstbyte.measure(bench.rig, bench.mock, [envoy, sealward], 1 if bench.quick else ROUNDS),
+            "revocation": lambda: revocation.measure(bench.rig, bench.mock, sealward, 3 if bench.quick else REVOCATIONS),
         }
         for name in (name for name in measures if name in only):
             print(f"measuring {name}", file=sys.stderr)
@@ -121,9 +123,9 @@ def _options() -> argparse.Namespace:
     return options
 
 
-MEASURES = ("requests", "streams", "latency", "records", "identity", "query")
+MEASURES = ("requests", "streams", "latency", "revocation", "records", "identity", "query")
 RESULTS = HERE / "results"
-ROUNDS, SYNCS = 7, 200
+ROUNDS, SYNCS, REVOCATIONS = 7, 200, 100
 
 
 if __name__ == "__main__":

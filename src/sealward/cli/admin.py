@@ -73,7 +73,7 @@ def admin_verb(verb: Callable[..., Any]) -> Callable[..., Any]:
     @shared_options
     @functools.wraps(verb)
     def with_api(*, home: Path, out: Output, url: str | None, ca: Path | None, key_file: Path | None, **rest: Any) -> Any:
-        api = _local(home) if url is None else _remote(url, ca or home / "tls/ca.pem", key_file)
+        api = local(home) if url is None else _remote(url, ca or home / "tls/ca.pem", key_file)
         return verb(api=api, out=out, **rest)
 
     return with_api
@@ -84,7 +84,8 @@ def segment(text: str) -> str:
     return quote(text, safe=":@+")
 
 
-def _local(home: Path) -> AdminApi:
+def local(home: Path) -> AdminApi:
+    """By the owner's socket of the deployment at `home`."""
     return AdminApi(lambda: _UnixConnection(home / "run" / "control.owner.sock"))
 
 

@@ -47,15 +47,14 @@ class Envelope:
 class Profile:
     """What one kind of token looks like. `types`: None = the header may have no `typ`; `max_age`: seconds, at most.
 
-    `audience`: `text` = one string; `one` = that or a list of one; `party` = that or a list with `azp` (OpenID Connect Core
-    section 3.1.3.7).
+    `audience`: `text` = one string; `one` = that or a list of one.
     """
 
     types: frozenset[str | None]
     required: frozenset[str]
     max_age: int
     header: frozenset[str] = frozenset({"alg", "kid", "typ"})
-    audience: Literal["text", "one", "party"] = "text"
+    audience: Literal["text", "one"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +103,6 @@ def verify(envelope: Envelope, expected: Expected, keys: Mapping[str, Key], now_
     return envelope.claims
 
 
-def check_logout(claims: Mapping[str, Any]) -> None:
-    """What makes a verified token the order to end a session (OpenID Connect Back-Channel Logout 2.4); token_invalid.
-
-    That its `jti` comes once is the caller's to see.
-    """
-    events = claims["events"]
-    told = type(events) is dict and type(events.get(LOGOUT_EVENT)) is dict
-    if not told or "nonce" in claims or not ("sid" in claims or "sub" in claims):
-        raise _invalid("not the order to log out")
-
-
 def text_claim(claims: Mapping[str, Any], path: str) -> str | None:
     """The text at `path`, where a dot may stand for a step into an object (`kubernetes.io.serviceaccount.uid`).
 
@@ -160,13 +148,9 @@ def _check_claims(claims: Claims, expected: Expected, now_s: float) -> None:
 
 
 def _check_audience(claims: Claims, expected: Expected) -> None:
-    audience, kind = claims["aud"], expected.profile.audience
-    if kind != "text" and type(audience) is list and len(audience) == 1:
+    audience = claims["aud"]
+    if expected.profile.audience == "one" and type(audience) is list and len(audience) == 1:
         audience = audience[0]
-    elif kind == "party" and type(audience) is list:
-        audience = expected.audience if expected.audience in audience and claims.get("azp") == expected.audience else None
-    if kind == "party" and claims.get("azp", expected.audience) != expected.audience:
-        audience = None
     if type(audience) is not str or audience != expected.audience:
         raise Refused(Reason.TOKEN_AUDIENCE)
 
@@ -201,7 +185,6 @@ NAMES = ("iss", "sub", "jti", "client_id", "azp", "sid")
 NAME = re.compile(r"[!-~]{1,255}")  # OpenID Connect Core: `sub` is at most 255 ASCII characters
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 section 3.3; str.split() would split on U+2003
 
-LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _ACCESS = frozenset({"iss", "sub", "aud", "exp", "iat", "jti", "client_id"})
 OURS = Profile(frozenset({"at+jwt"}), _ACCESS, 900)
 RFC9068 = Profile(frozenset({"at+jwt"}), _ACCESS, 900)
@@ -211,6 +194,3 @@ GITHUB = Profile(
     frozenset({"jwt"}), frozenset({"iss", "sub", "aud", "exp", "iat", "jti"}), 900, frozenset({"alg", "kid", "typ", "x5t"})
 )
 JWT_SVID = Profile(frozenset({None, "jwt", "jose"}), frozenset({"iss", "sub", "aud", "exp"}), 3700, audience="one")
-# For sign-in alone, never on the inference path:
-ID_TOKEN = Profile(frozenset({None, "jwt"}), frozenset({"iss", "sub", "aud", "exp", "iat"}), 3600, audience="party")
-LOGOUT_TOKEN = Profile(frozenset({"logout+jwt", "jwt", None}), frozenset({"iss", "aud", "iat", "exp", "jti", "events"}), 300)

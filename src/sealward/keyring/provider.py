@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,16 +19,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealward.errors import ConfigurationError, IntegrityError, Reason, Refused
 from sealward.formats.b64 import b64url, unb64url
 from sealward.keyring.secret import Secret, read_key
-
-
-class Kek(Protocol):
-    """One key-encryption key at its provider. The purpose is bound: what was wrapped for one opens for no other."""
-
-    def wrap(self, purpose: str, key: Secret) -> str:
-        """The purpose key, wrapped; base64url."""
-
-    def unwrap(self, purpose: str, wrapped: str) -> Secret:
-        """Refused(key_unavailable): the provider does not give it. IntegrityError: what was wrapped is damaged or another's."""
 
 
 class KekFile:
